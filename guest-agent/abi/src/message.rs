@@ -1,0 +1,251 @@
+//! Entries of the two control rings. Fixed size, fixed meaning, nothing variable.
+
+/// A ring entry as it lies in memory: the kind and seven words. Unknown kinds are counted and skipped by the reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct RingEntry {
+    /// Which message.
+    pub kind: u64,
+    /// Its fields.
+    pub word: [u64; 7],
+}
+
+/// A client connection: the peer's address and port and our port, host byte order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Flow {
+    /// Client address.
+    pub ip: [u8; 4],
+    /// Client port.
+    pub port: u16,
+    /// Port of the service.
+    pub service_port: u16,
+}
+
+impl Flow {
+    const fn to_word(self) -> u64 {
+        (u32::from_be_bytes(self.ip) as u64) << 32 | (self.port as u64) << 16 | self.service_port as u64
+    }
+    const fn from_word(w: u64) -> Self {
+        Self { ip: ((w >> 32) as u32).to_be_bytes(), port: (w >> 16) as u16, service_port: w as u16 }
+    }
+}
+
+/// Guest → host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestMessage {
+    /// The guest is up and takes connections.
+    Ready,
+    /// A slot was given to a flow whose SYN has just arrived. Written before the slice's first frame.
+    Bind {
+        /// Slot.
+        slot: u32,
+        /// Its new incarnation.
+        incarnation: u64,
+        /// The flow.
+        flow: Flow,
+    },
+    /// The slice's state changed and no frame says so: capture within `max_staleness`.
+    Changed {
+        /// Slot.
+        slot: u32,
+    },
+    /// The slice's last generation is published: commit it as CLOSE even if no frame waits.
+    Close {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+    },
+    /// Answer to [`HostMessage::Plug`].
+    Plugged {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+        /// 0, or a [`refusal`] code.
+        status: u32,
+    },
+    /// Answer to [`HostMessage::Unplug`] and [`HostMessage::Discard`]: the guest holds nothing of the slice any more.
+    Unplugged {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+    },
+    /// A panic or fault under a reference: the slot is poisoned, the guest goes on.
+    Poisoned {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+        /// Exception vector, or 256 for a panic.
+        cause: u32,
+    },
+}
+
+/// Why a guest refused to plug a slice.
+pub mod refusal {
+    /// The slot's header is of another image.
+    pub const WRONG_IMAGE: u32 = 1;
+    /// The header is not a slice's, or of another incarnation.
+    pub const BAD_HEADER: u32 = 2;
+    /// The flow or the slot is taken by a slice that already runs here.
+    pub const BUSY: u32 = 3;
+}
+
+/// Host → guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostMessage {
+    /// The guest may allocate slots `first_slot .. first_slot + LEASE_SLOTS`; incarnations are `generation << 32 | n`.
+    Lease {
+        /// First slot.
+        first_slot: u32,
+        /// Generation of the lease.
+        generation: u32,
+    },
+    /// The slice's bytes are in the slot: attach it and force its output.
+    Plug {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+    },
+    /// Detach the slice once its references are gone; leave its bytes.
+    Unplug {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+    },
+    /// Forget the slice in silence (no frame, no further message but `Unplugged`).
+    Discard {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+    },
+    /// CLOSE of this slice is acknowledged: the slot may be used again.
+    SlotFree {
+        /// Slot.
+        slot: u32,
+        /// Incarnation that ended.
+        incarnation: u64,
+    },
+}
+
+macro_rules! entry {
+    ($kind:expr $(, $w:expr)*) => {{
+        let mut e = RingEntry { kind: $kind, word: [0; 7] };
+        let words = [$($w as u64),*];
+        let mut i = 0;
+        while i < words.len() {
+            e.word[i] = words[i];
+            i += 1;
+        }
+        e
+    }};
+}
+
+impl From<GuestMessage> for RingEntry {
+    fn from(m: GuestMessage) -> Self {
+        match m {
+            GuestMessage::Ready => entry!(1, 0u64),
+            GuestMessage::Bind { slot, incarnation, flow } => entry!(2, slot, incarnation, flow.to_word()),
+            GuestMessage::Changed { slot } => entry!(3, slot),
+            GuestMessage::Close { slot, incarnation } => entry!(4, slot, incarnation),
+            GuestMessage::Plugged { slot, incarnation, status } => entry!(5, slot, incarnation, status),
+            GuestMessage::Unplugged { slot, incarnation } => entry!(6, slot, incarnation),
+            GuestMessage::Poisoned { slot, incarnation, cause } => entry!(7, slot, incarnation, cause),
+        }
+    }
+}
+
+impl From<HostMessage> for RingEntry {
+    fn from(m: HostMessage) -> Self {
+        match m {
+            HostMessage::Lease { first_slot, generation } => entry!(1, first_slot, generation),
+            HostMessage::Plug { slot, incarnation } => entry!(2, slot, incarnation),
+            HostMessage::Unplug { slot, incarnation } => entry!(3, slot, incarnation),
+            HostMessage::Discard { slot, incarnation } => entry!(4, slot, incarnation),
+            HostMessage::SlotFree { slot, incarnation } => entry!(5, slot, incarnation),
+        }
+    }
+}
+
+/// The slot number of a word, if it can be one at all.
+fn slot_of(w: u64) -> Option<u32> {
+    u32::try_from(w).ok().filter(|s| *s < crate::layout::SLOTS_MAX)
+}
+
+impl RingEntry {
+    /// Reads an entry as the host must: anything that is not a message of the guest is `None`.
+    pub fn guest_message(&self) -> Option<GuestMessage> {
+        let [a, b, c, ..] = self.word;
+        Some(match self.kind {
+            1 => GuestMessage::Ready,
+            2 => GuestMessage::Bind { slot: slot_of(a)?, incarnation: b, flow: Flow::from_word(c) },
+            3 => GuestMessage::Changed { slot: slot_of(a)? },
+            4 => GuestMessage::Close { slot: slot_of(a)?, incarnation: b },
+            5 => GuestMessage::Plugged { slot: slot_of(a)?, incarnation: b, status: u32::try_from(c).ok()? },
+            6 => GuestMessage::Unplugged { slot: slot_of(a)?, incarnation: b },
+            7 => GuestMessage::Poisoned { slot: slot_of(a)?, incarnation: b, cause: u32::try_from(c).ok()? },
+            _ => return None,
+        })
+    }
+
+    /// Reads an entry as the guest does.
+    pub fn host_message(&self) -> Option<HostMessage> {
+        let [a, b, ..] = self.word;
+        let slot = slot_of(a)?;
+        Some(match self.kind {
+            1 => HostMessage::Lease { first_slot: slot, generation: u32::try_from(b).ok()? },
+            2 => HostMessage::Plug { slot, incarnation: b },
+            3 => HostMessage::Unplug { slot, incarnation: b },
+            4 => HostMessage::Discard { slot, incarnation: b },
+            5 => HostMessage::SlotFree { slot, incarnation: b },
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_survives_the_ring() {
+        let flow = Flow { ip: [10, 1, 2, 3], port: 40_000, service_port: 80 };
+        let (slot, incarnation) = (77, 5 << 32 | 9);
+        for m in [
+            GuestMessage::Ready,
+            GuestMessage::Bind { slot, incarnation, flow },
+            GuestMessage::Changed { slot },
+            GuestMessage::Close { slot, incarnation },
+            GuestMessage::Plugged { slot, incarnation, status: refusal::BUSY },
+            GuestMessage::Unplugged { slot, incarnation },
+            GuestMessage::Poisoned { slot, incarnation, cause: 14 },
+        ] {
+            assert_eq!(RingEntry::from(m).guest_message(), Some(m));
+        }
+        for m in [
+            HostMessage::Lease { first_slot: 64, generation: 3 },
+            HostMessage::Plug { slot, incarnation },
+            HostMessage::Unplug { slot, incarnation },
+            HostMessage::Discard { slot, incarnation },
+            HostMessage::SlotFree { slot, incarnation },
+        ] {
+            assert_eq!(RingEntry::from(m).host_message(), Some(m));
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_message() {
+        for kind in [0, 8, u64::MAX] {
+            assert_eq!(RingEntry { kind, word: [0; 7] }.guest_message(), None);
+        }
+        let mut e = RingEntry::from(GuestMessage::Changed { slot: 1 });
+        e.word[0] = u64::from(crate::layout::SLOTS_MAX);
+        assert_eq!(e.guest_message(), None);
+    }
+}

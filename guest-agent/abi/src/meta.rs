@@ -1,0 +1,42 @@
+//! What the guest publishes about a slot at each `put_ref`, before the generation moves on.
+
+/// Live ranges of a slot.
+pub const LIVE_RANGES_MAX: usize = 8;
+
+/// A range of a slot that is part of the slice's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LiveRange {
+    /// Offset in the slot, bytes.
+    pub offset: u32,
+    /// Length, bytes; 0 = unused entry.
+    pub len: u32,
+}
+
+/// Published state of a slot; read by the VMM between two reads of an unchanged, quiescent slot word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct SlotMeta {
+    /// Ranges whose bytes are the slice's state. Everything else of the slot is dead.
+    pub live: [LiveRange; LIVE_RANGES_MAX],
+    /// Incarnation of the slot: (slot, incarnation) is the slice id.
+    pub incarnation: u64,
+    /// Next byte expected from the client: what came before is in the slice's state.
+    pub rcv_nxt: u32,
+    /// Next sequence number that the slice will send for the first time.
+    pub snd_nxt: u32,
+    /// Requests answered so far (information).
+    pub requests: u64,
+    /// Bits of [`meta_flag`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: [u32; 7],
+}
+
+/// Bits of [`SlotMeta::flags`].
+pub mod meta_flag {
+    /// The connection is finished in both directions (or reset): this generation is the slice's last.
+    pub const CLOSED: u32 = 1;
+}
+
+const _: () = assert!(size_of::<SlotMeta>() == 128);
