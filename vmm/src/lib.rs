@@ -1,1 +1,4 @@
-//! To be written.
+//! Minimal rust-vmm VMM.
+
+pub mod commit;
+pub mod memory;

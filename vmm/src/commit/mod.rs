@@ -1,0 +1,1 @@
+//! The commit path: hold, capture, send, release.
