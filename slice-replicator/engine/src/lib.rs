@@ -1,1 +1,10 @@
-//! To be written.
+//! Decisions without I/O.
+//!
+//! Each machine takes events and the time and returns commands; it owns no clock, socket, file or randomness. The very
+//! code that runs in `escape node`, `escape orchestrator` and `escape edge` is what the simulator drives.
+#![forbid(unsafe_code)]
+
+pub mod node;
+
+/// Time in microseconds of the local monotonic clock. Differences matter, absolute values do not.
+pub type Micros = u64;

@@ -1,1 +1,25 @@
-//! p
+//! What the processes of a cell say to each other: identities, records, and the messages of each link.
+//!
+//! Depends on nothing else of the project. Every message is bounded by [`FRAME_MAX`] and decoded by [`decode`], which
+//! never panics and never allocates more than the bytes that it was given justify.
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod codec;
+mod edge;
+mod heartbeat;
+mod hello;
+mod ids;
+mod orchestrator;
+mod peer;
+mod record;
+
+pub use checkpoint::{Ack, Body, BodyKind, CheckpointHead, Refusal, RefusalCause};
+pub use codec::{CodecError, FRAME_MAX, decode, encode, encode_into};
+pub use edge::{EdgeReply, EdgeRequest, FlowEntry};
+pub use heartbeat::{Beat, BeatError};
+pub use hello::{Hello, HelloReply, PROTOCOL_VERSION, Role};
+pub use ids::{ChainHash, CheckpointNo, Epoch, Flow, GroupId, Incarnation, LeaseId, Member, NodeId, Revision, SliceId};
+pub use orchestrator::{CasOutcome, FromOrchestrator, JoinReply, JoinRequest, Milestone, SliceCounts, ToOrchestrator};
+pub use peer::PeerMessage;
+pub use record::{BucketTable, GroupRecord, LeaseRecord, LeaseState, Mode, NodeRecord, NodeState, QuarantineRecord};

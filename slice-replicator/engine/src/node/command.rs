@@ -1,0 +1,206 @@
+//! What a node is to do.
+
+use super::event::RefuseApply;
+use escape_proto::{Ack, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Member, Refusal, SliceId};
+
+/// A slice of an activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlugSlice {
+    /// The slice.
+    pub slice: SliceId,
+    /// Its flow.
+    pub flow: Flow,
+    /// The checkpoint that its image is.
+    pub no: CheckpointNo,
+}
+
+/// A command; the caller carries them out in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send the checkpoint that was captured last for `head.slice` (the body is the caller's).
+    Send {
+        /// To whom (one, or both while DUAL).
+        to: Member,
+        /// Head.
+        head: CheckpointHead,
+    },
+    /// Send a full copy of the own image of the slice, on the bulk channel if there is one.
+    /// `head.kind` is Full, `head.no`, `head.chain`: the image's.
+    SendFull {
+        /// To whom.
+        to: Member,
+        /// Head.
+        head: CheckpointHead,
+    },
+    /// Verify and apply the body to the image of `head.slice`; then report [`super::Event::Applied`].
+    Apply {
+        /// Sender.
+        from: Member,
+        /// Head.
+        head: CheckpointHead,
+        /// The body's name.
+        body: u64,
+    },
+    /// The body is not wanted any more.
+    DropBody {
+        /// The body's name.
+        body: u64,
+    },
+    /// Acknowledge. Always after the apply (never before: mutant "acknowledge before apply").
+    SendAck {
+        /// To whom.
+        to: Member,
+        /// What.
+        ack: Ack,
+    },
+    /// Refuse.
+    SendRefusal {
+        /// To whom.
+        to: Member,
+        /// What and why.
+        refusal: Refusal,
+    },
+    /// Ask the standby after a pause.
+    SendProbe {
+        /// To whom.
+        to: Member,
+        /// Group.
+        group: GroupId,
+        /// Epoch.
+        epoch: Epoch,
+        /// Nonce.
+        nonce: u64,
+    },
+    /// Answer a probe.
+    SendProbeReply {
+        /// To whom.
+        to: Member,
+        /// Group.
+        group: GroupId,
+        /// This node's epoch of it.
+        epoch: Epoch,
+        /// Nonce.
+        nonce: u64,
+        /// Whether it stands by.
+        standing_by: bool,
+    },
+
+    /// Frames of this slice that need at most `generation` may leave (I1).
+    Release {
+        /// Slice.
+        slice: SliceId,
+        /// Highest covered generation.
+        generation: u64,
+    },
+    /// The slice's CLOSE is committed: after the release make the tombstone, free the image, give the slot back (T10).
+    Closed {
+        /// Group.
+        group: GroupId,
+        /// Slice.
+        slice: SliceId,
+    },
+    /// Standby: the image's CLOSE was applied and acknowledged: image → tombstone.
+    Entomb {
+        /// Slice.
+        slice: SliceId,
+    },
+    /// Free the image of a slice that this node neither owns nor stands by for (R6).
+    FreeImage {
+        /// Slice.
+        slice: SliceId,
+    },
+
+    /// Change the record by compare-and-swap; report [`super::Event::Outcome`]. Sent again with the same attempt
+    /// while the outcome is unknown (R1).
+    Cas {
+        /// Attempt.
+        attempt: u64,
+        /// The record wanted; expects `to.epoch` − 1.
+        to: GroupRecord,
+    },
+    /// Read the record; report [`super::Event::Outcome`].
+    Read {
+        /// Attempt.
+        attempt: u64,
+        /// Group.
+        group: GroupId,
+    },
+
+    /// T6, first step: freeze the images as they are and close the gate; report [`super::Event::GateClosed`].
+    Activate {
+        /// Group.
+        group: GroupId,
+        /// Epoch.
+        epoch: Epoch,
+        /// Slices with an image here.
+        slices: Vec<PlugSlice>,
+    },
+    /// T6: ask the edge to flip (only after GateClosed); report [`super::Event::Flipped`]. Repeated while unanswered.
+    RequestFlip {
+        /// Group.
+        group: GroupId,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// T6: copy the images into the arena and plug them; report [`super::Event::Plugged`] each.
+    Plug {
+        /// Group.
+        group: GroupId,
+        /// Slices.
+        slices: Vec<PlugSlice>,
+    },
+    /// T6: the slice runs: replay what the gate and the mirror kept, then let input through.
+    OpenGate {
+        /// Group.
+        group: GroupId,
+        /// Slice.
+        slice: SliceId,
+    },
+    /// T6: all slices of the group are plugged or given up: new flows of the group may come in too.
+    OpenGroup {
+        /// Group.
+        group: GroupId,
+    },
+    /// T7: forget the group's slices in silence: held frames dropped, guest told to discard, no frame leaves.
+    DropGroup {
+        /// Group.
+        group: GroupId,
+        /// Slices.
+        slices: Vec<SliceId>,
+    },
+    /// T7: the own node is Dead in the store: drop everything and join anew (the process starts over).
+    Rejoin,
+    /// Capture this slice soon, output or not (a new standby needs its state, or a close must be committed).
+    CaptureSoon {
+        /// Slice.
+        slice: SliceId,
+    },
+    /// T11: tell the orchestrator that the guest is down.
+    ReportGuestDown,
+    /// A group is protected again after an activation (T3 done): slices in it.
+    Protected {
+        /// Group.
+        group: GroupId,
+        /// Epoch.
+        epoch: Epoch,
+        /// Slices.
+        slices: u32,
+    },
+    /// The image and the owner disagree (hash in the acknowledgement): quarantine the slice and report it.
+    Diverged {
+        /// Slice.
+        slice: SliceId,
+        /// For people.
+        detail: String,
+    },
+}
+
+impl From<RefuseApply> for escape_proto::RefusalCause {
+    fn from(r: RefuseApply) -> Self {
+        match r {
+            RefuseApply::WrongBase { have } => Self::NeedFull { have },
+            RefuseApply::Corrupt(detail) => Self::Corrupt { detail },
+            RefuseApply::NoRoom => Self::NoRoom,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Node ↔ orchestrator, and the orchestrator's pushes to the edge.
+
+use crate::ids::{Epoch, GroupId, Member, Revision};
+use crate::record::{BucketTable, GroupRecord, LeaseRecord, NodeRecord};
+use serde::{Deserialize, Serialize};
+
+/// "I want to be in the cell" (T1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Label for anti-affinity.
+    pub host: String,
+    /// Digest of the guest image.
+    pub digest: [u8; 32],
+    /// `address:port` of its replication link.
+    pub addr: String,
+    /// Leases wanted.
+    pub leases: u32,
+    /// Highest store revision that the node has ever seen (0 = none): a lower store is refused.
+    pub seen: Revision,
+    /// Cluster that the node has ever been in, if any.
+    pub cluster: Option<[u8; 16]>,
+}
+
+/// Answer to a join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinReply {
+    /// Welcome; records follow as [`FromOrchestrator::Records`] in the same stream.
+    Joined {
+        /// The new life.
+        me: Member,
+        /// Cluster id.
+        cluster: [u8; 16],
+        /// Leases of the node.
+        leases: Vec<LeaseRecord>,
+        /// Hash seed of flow placement.
+        placement_seed: u32,
+    },
+    /// Refused, and why.
+    Refused {
+        /// For people.
+        cause: String,
+    },
+}
+
+/// Live slices of a node, as it reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SliceCounts {
+    /// Owned, with an acknowledged checkpoint at a standby.
+    pub protected: u32,
+    /// Owned, in a Solo group or not yet synced.
+    pub solo: u32,
+    /// Images held for others.
+    pub standby: u32,
+    /// Frames held in the valve now.
+    pub held_frames: u32,
+    /// Age of the oldest held frame, microseconds.
+    pub held_age_us: u64,
+}
+
+/// A step worth telling people; the orchestrator stamps and keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Milestone {
+    /// This node suspects that one.
+    Suspected(Member),
+    /// The gate of a group is closed at this epoch.
+    GateClosed(GroupId, Epoch),
+    /// First slice of an activation plugged.
+    FirstPlugged(GroupId, Epoch),
+    /// Last slice of an activation plugged; how many.
+    LastPlugged(GroupId, Epoch, u32),
+    /// The guest crashed or hangs.
+    GuestDown(String),
+    /// The guest runs.
+    GuestReady,
+    /// The node stepped down from a group.
+    Deposed(GroupId, Epoch),
+    /// A group is protected again.
+    Protected(GroupId, Epoch, u32),
+    /// A slice was quarantined: slot, incarnation, cause.
+    Quarantined(u32, u64, String),
+}
+
+/// Node → orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToOrchestrator {
+    /// First message.
+    Join(JoinRequest),
+    /// Compare-and-swap of one group by its owner (T3, T4, T11): applied if the record's epoch is `to.epoch` − 1 and
+    /// the sender is its owner and Up; T3 also wants the new standby Up on another host; T4 wants the old one not Up.
+    Cas {
+        /// Returned in the outcome.
+        attempt: u64,
+        /// The record wanted.
+        to: GroupRecord,
+    },
+    /// What is the record now? (T7 for Solo groups after a pause)
+    Read {
+        /// Returned in the outcome.
+        attempt: u64,
+        /// The group.
+        group: GroupId,
+    },
+    /// The guest of this node is down: hand its Paired groups to their standbys (T11). The node stays Up.
+    GuestDown {
+        /// For people.
+        cause: String,
+    },
+    /// Figures for people.
+    Counts(SliceCounts),
+    /// A step of a failover, stamped by the sender: microseconds of CLOCK_MONOTONIC.
+    Milestone {
+        /// When.
+        at_us: u64,
+        /// What.
+        what: Milestone,
+    },
+}
+
+/// How a compare-and-swap ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CasOutcome {
+    /// The record is now this.
+    Applied(GroupRecord),
+    /// It is this, and the change was not made.
+    Refused(GroupRecord),
+    /// Answer to a read.
+    Is(GroupRecord),
+    /// There is no such group.
+    NoGroup,
+}
+
+/// Orchestrator → node, and → edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromOrchestrator {
+    /// Answer to a join.
+    Join(JoinReply),
+    /// Records as of a revision: all of them after a join or reconnect, then those that changed.
+    Records {
+        /// The store's revision.
+        revision: Revision,
+        /// Nodes.
+        nodes: Vec<NodeRecord>,
+        /// Groups.
+        groups: Vec<GroupRecord>,
+        /// Leases.
+        leases: Vec<LeaseRecord>,
+        /// Placement, if it changed.
+        buckets: Option<BucketTable>,
+    },
+    /// Answer to Cas or Read.
+    Outcome {
+        /// The request's.
+        attempt: u64,
+        /// The group.
+        group: GroupId,
+        /// How it ended.
+        outcome: CasOutcome,
+    },
+}

@@ -1,0 +1,146 @@
+//! The store's records (PROTOCOL.md, "Records and transitions").
+
+use crate::ids::{Epoch, GroupId, LeaseId, Member, NodeId, SliceId};
+use serde::{Deserialize, Serialize};
+
+/// Is this life of a node in the cell?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NodeState {
+    /// It may own and stand by.
+    Up,
+    /// Final for this incarnation.
+    Dead,
+}
+
+/// `node/<n>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Node and its present (or last) life.
+    pub member: Member,
+    /// Up or Dead.
+    pub state: NodeState,
+    /// Label for anti-affinity: owner and standby of a group are never on one host.
+    pub host: String,
+    /// Digest of the guest image; nodes of a cell share it.
+    pub digest: [u8; 32],
+    /// `address:port` of the replication link.
+    pub addr: String,
+}
+
+/// Who protects a group's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// A release needs the standby's acknowledgement.
+    Paired,
+    /// A release needs the own image only (unprotected; counted).
+    Solo,
+    /// No copy is left; reported.
+    Lost,
+}
+
+/// `group/<g>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// The group.
+    pub group: GroupId,
+    /// Compared and raised by every change.
+    pub epoch: Epoch,
+    /// Who may release output.
+    pub owner: Member,
+    /// Who acknowledges; `Some` exactly when `mode` is Paired.
+    pub standby: Option<Member>,
+    /// Paired, Solo or Lost.
+    pub mode: Mode,
+}
+
+impl GroupRecord {
+    /// A fresh group of a node that has just joined (T1).
+    pub const fn fresh(group: GroupId, owner: Member) -> Self {
+        Self { group, epoch: Epoch(1), owner, standby: None, mode: Mode::Solo }
+    }
+    /// The record after T3.
+    pub const fn paired_with(self, standby: Member) -> Self {
+        Self { epoch: self.epoch.next(), standby: Some(standby), mode: Mode::Paired, ..self }
+    }
+    /// The record after T4, and after T11 of a Solo group.
+    pub const fn solo(self) -> Self {
+        Self { epoch: self.epoch.next(), standby: None, mode: Mode::Solo, ..self }
+    }
+    /// The record after T5: the standby owns.
+    pub const fn handed_to(self, owner: Member) -> Self {
+        Self { epoch: self.epoch.next(), owner, standby: None, mode: Mode::Solo, ..self }
+    }
+    /// The record when no copy is left.
+    pub const fn lost(self) -> Self {
+        Self { epoch: self.epoch.next(), standby: None, mode: Mode::Lost, ..self }
+    }
+}
+
+/// What may happen with a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LeaseState {
+    /// The holder allocates from it.
+    Active,
+    /// The holder is gone; slices in it live on elsewhere.
+    Draining,
+    /// Nobody holds a slice of it.
+    Free,
+}
+
+/// `lease/<r>`: slots `64 r .. 64 r + 64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Who may allocate.
+    pub holder: Member,
+    /// One more at each lease: upper half of slot incarnations.
+    pub generation: u32,
+    /// Active, Draining or Free.
+    pub state: LeaseState,
+}
+
+/// `quarantine/<slot, inc>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct QuarantineRecord {
+    /// The slice.
+    pub slice: SliceId,
+    /// Why.
+    pub cause: String,
+    /// How often it was charged.
+    pub count: u32,
+}
+
+/// `bucket/<b>`: placement of new flows. Index = bucket, value = group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BucketTable {
+    /// Raised by each change.
+    pub version: u64,
+    /// 4,096 entries, or none before the first node has joined.
+    pub groups: Vec<GroupId>,
+}
+
+impl BucketTable {
+    /// Buckets of a table.
+    pub const BUCKETS: usize = 4096;
+
+    /// All buckets spread evenly over the groups given (round robin, in order).
+    pub fn spread(version: u64, groups: &[GroupId]) -> Self {
+        Self { version, groups: groups.iter().copied().cycle().take(if groups.is_empty() { 0 } else { Self::BUCKETS }).collect() }
+    }
+    /// The group of a bucket.
+    pub fn group(&self, bucket: u16) -> Option<GroupId> {
+        self.groups.get(usize::from(bucket)).copied()
+    }
+}
+
+impl NodeRecord {
+    /// Is exactly this life of the node up?
+    pub fn is_up(&self, member: Member) -> bool {
+        self.member == member && self.state == NodeState::Up
+    }
+    /// The node.
+    pub const fn node(&self) -> NodeId {
+        self.member.node
+    }
+}
