@@ -4,7 +4,15 @@
 //! code that runs in `escape node`, `escape orchestrator` and `escape edge` is what the simulator drives.
 #![forbid(unsafe_code)]
 
+pub mod edge;
+mod mutant;
 pub mod node;
+pub mod orchestrator;
+pub mod store;
+mod suspicion;
+
+pub use mutant::{Mutant, UnknownMutant};
+pub use suspicion::{Suspicion, SuspicionConfig};
 
 /// Time in microseconds of the local monotonic clock. Differences matter, absolute values do not.
 pub type Micros = u64;

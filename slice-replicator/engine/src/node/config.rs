@@ -1,0 +1,60 @@
+//! What a node's engine is told at its start.
+
+use crate::Mutant;
+use escape_proto::NodeId;
+
+/// Settings of a node's engine. Times in microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// This node.
+    pub me: NodeId,
+    /// Its host label: standbys are chosen on other hosts.
+    pub host: String,
+    /// A gap between two calls longer than this is a pause: old acknowledgements are dropped and the standby (Solo: the
+    /// store) is asked before anything is released (T7). Not longer than the failure detection takes.
+    pub pause_limit_us: u64,
+    /// A compare-and-swap or read without an outcome is sent again after this (R1).
+    pub cas_resend_us: u64,
+    /// A flip request without an answer is sent again after this (T6).
+    pub flip_resend_us: u64,
+    /// A probe without an answer is sent again after this (T7).
+    pub probe_resend_us: u64,
+    /// A full copy that was refused for a passing cause is sent again after this.
+    pub full_retry_us: u64,
+    /// A standby that is Up but has had no link for this long is replaced if another candidate is there (T3, R2).
+    pub replace_after_us: u64,
+    /// Groups that sync a new standby at once: few, so that bulk copies leave room for commits.
+    pub syncs_max: usize,
+    /// Full copies on their way at once, per group and receiver.
+    pub fulls_max: u32,
+    /// Checkpoints per group that wait for a record which this node has not seen yet; further ones are refused.
+    pub waiting_per_group_max: usize,
+    /// The same for all groups together.
+    pub waiting_max: usize,
+    /// The guest's report of being down is repeated after this while nothing changes (T11).
+    pub report_resend_us: u64,
+    /// Deliberate fault.
+    pub broken: Option<Mutant>,
+}
+
+impl NodeConfig {
+    /// Defaults for this node.
+    pub fn new(me: NodeId, host: impl Into<String>) -> Self {
+        Self {
+            me,
+            host: host.into(),
+            pause_limit_us: 10_000,
+            cas_resend_us: 50_000,
+            flip_resend_us: 20_000,
+            probe_resend_us: 20_000,
+            full_retry_us: 20_000,
+            replace_after_us: 1_000_000,
+            syncs_max: 4,
+            fulls_max: 16,
+            waiting_per_group_max: 64,
+            waiting_max: 1_024,
+            report_resend_us: 100_000,
+            broken: None,
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What the orchestrator is told at its start.
+
+use crate::{Mutant, SuspicionConfig};
+
+/// Settings of the orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrchestratorConfig {
+    /// Cluster id for a store that is still empty (random, from the caller); an existing store keeps its own.
+    pub new_cluster: [u8; 16],
+    /// Placement seed for a store that is still empty (random, from the caller).
+    pub new_placement_seed: u32,
+    /// Failure detection.
+    pub suspicion: SuspicionConfig,
+    /// If no standby of a suspected node can be heard either, any other node that is heard may confirm the suspicion
+    /// after this much silence, microseconds.
+    pub double_fault_after_us: u64,
+    /// Groups that a node gets at T1.
+    pub groups_per_node: u32,
+    /// Most nodes of the cell that are Up at once (16).
+    pub nodes_max: usize,
+    /// Leases of 64 slots in the arena (1,024 = 65,536 slots).
+    pub leases_max: u32,
+    /// Most leases that one join gets.
+    pub leases_per_join_max: u32,
+    /// Most requests that wait for a transaction; when full, further ones are dropped (nodes ask again, R1).
+    pub requests_max: usize,
+    /// A transaction without an answer is sent again after this, microseconds (its compares make that harmless).
+    pub txn_resend_us: u64,
+    /// Deliberate fault.
+    pub broken: Option<Mutant>,
+}
+
+impl Default for OrchestratorConfig {
+    fn default() -> Self {
+        Self {
+            new_cluster: [0; 16],
+            new_placement_seed: 0,
+            suspicion: SuspicionConfig::default(),
+            double_fault_after_us: 1_000_000,
+            groups_per_node: 16,
+            nodes_max: 16,
+            leases_max: 1_024,
+            leases_per_join_max: 16,
+            requests_max: 4_096,
+            txn_resend_us: 500_000,
+            broken: None,
+        }
+    }
+}

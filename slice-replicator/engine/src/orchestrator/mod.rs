@@ -1,0 +1,10 @@
+//! The orchestrator: who is in the cell, who is dead, who owns what. It keeps nothing but the store's records, so any
+//! new orchestrator goes on from them.
+
+mod command;
+mod config;
+mod event;
+
+pub use command::{Note, OrchestratorCommand, Receiver};
+pub use config::OrchestratorConfig;
+pub use event::{LinkId, OrchestratorEvent, Peer, TxnFailure};
