@@ -1,1 +1,7 @@
-fn main(){}
+//! The session server image.
+#![no_std]
+#![no_main]
+
+use escape_freestanding::{image, serve};
+
+image!(main = serve::run, recover = serve::recover);
