@@ -1,1 +1,2 @@
-fn main(){}
+//! The `escape` command.
+fn main() {}

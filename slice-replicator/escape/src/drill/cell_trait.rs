@@ -1,0 +1,92 @@
+//! What the drill wants of a cell. The cell under test implements it with processes and namespaces; the tests of the
+//! drill itself implement it with a thread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::fault::Fault;
+use super::timeline::TimelineEvent;
+use crate::load::Enter;
+
+/// A cell that can be hurt.
+pub trait Cell {
+    /// Waits until every node runs, every group is protected and the service answers.
+    fn wait_ready(&mut self, limit: Duration) -> Result<(), CellError>;
+
+    /// Frames that `node`'s valve holds at this moment; 0 if that cannot be learned.
+    fn held_frames(&mut self, node: u16) -> u64;
+
+    /// Makes `fault` happen to `node`. Returns the last instant at which the node was certainly well.
+    fn inject(&mut self, node: u16, fault: Fault) -> Result<Instant, CellError>;
+
+    /// Ends what `inject` began: SIGCONT, links up, or a new process for the node.
+    fn heal(&mut self, node: u16, fault: Fault) -> Result<(), CellError>;
+
+    /// Everything noticed since the cell started, in any order. The drill takes what lies after its fault.
+    fn timeline(&mut self) -> Vec<TimelineEvent>;
+
+    /// Frames of an old owner that passed the fabric after the flip, since the cell started. Must stay 0.
+    fn zombie_frames(&mut self) -> u64;
+
+    /// Waits until every slice has a standby again.
+    fn wait_reprotected(&mut self, limit: Duration) -> Result<Reprotection, CellError>;
+
+    /// Makes the calling thread one that lives in the clients' network namespace.
+    fn client_namespace(&self) -> Enter;
+
+    /// Where the service listens, seen from the clients.
+    fn service(&self) -> ServiceAddresses;
+
+    /// Ends everything that was started. Called once, also after an error.
+    fn shutdown(&mut self);
+}
+
+/// The two ports of the session service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceAddresses {
+    /// The HTTP session server.
+    pub http: SocketAddr,
+    /// The checked byte stream.
+    pub stream: SocketAddr,
+}
+
+/// The cell is protected again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reprotection {
+    /// Slices that got a new standby.
+    pub slices: u64,
+    /// When the last of them was protected.
+    pub at: Instant,
+    /// Longest time that a slice rested on a single copy.
+    pub unprotected: Duration,
+}
+
+/// Why the cell could not do what the drill asked. This is not a broken promise: the drill ends without a verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum CellError {
+    /// It took too long.
+    #[error("the cell: {what} took longer than {limit:?}{hint}")]
+    TooSlow {
+        /// What was waited for.
+        what: String,
+        /// The limit.
+        limit: Duration,
+        /// What was seen instead, with a separator; may be empty.
+        hint: String,
+    },
+    /// A call to the kernel failed.
+    #[error("the cell: {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// This machine lacks something.
+    #[error("this machine cannot run the cell: {0} (escape doctor says more)")]
+    Environment(String),
+    /// Anything else, in words.
+    #[error("the cell: {0}")]
+    Other(String),
+}

@@ -1,0 +1,73 @@
+//! What the drill asks of the running generator, and the answers.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use super::fault_watch::FirstByte;
+use super::violation::Tally;
+
+/// A question or order to the generator's thread.
+#[derive(Debug)]
+pub enum Command {
+    /// Every HTTP session asks anew which node serves it, at its next turn.
+    RefreshNodes,
+    /// Which node serves how many sessions.
+    Nodes(SyncSender<Nodes>),
+    /// Tell when this many requests are in flight, at least one of them of `node`. Replaces an earlier order.
+    Arm {
+        /// Requests in flight, all sessions.
+        in_flight: u64,
+        /// The node that is about to fail.
+        node: u16,
+        /// Told once, when the moment is there.
+        now: SyncSender<u64>,
+    },
+    /// The fault has happened.
+    Fault {
+        /// When.
+        at: Instant,
+        /// To which node.
+        node: u16,
+    },
+    /// What was seen since the last `Fault`.
+    Round(SyncSender<RoundLoad>),
+    /// No more requests; last check of every session, then close and return.
+    Finish,
+}
+
+/// Which node serves how many HTTP sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nodes {
+    /// Sessions by node.
+    pub sessions: BTreeMap<u16, usize>,
+    /// Living sessions whose latest question is not answered yet.
+    pub unknown: usize,
+}
+
+/// What the clients saw of one fault. Times are microseconds of the generator's clock.
+#[derive(Clone, Debug, Default)]
+pub struct RoundLoad {
+    /// When the fault happened.
+    pub fault_us: u64,
+    /// Requests sent so far in the run.
+    pub requests: u64,
+    /// Requests in flight at the fault, all sessions.
+    pub in_flight: u64,
+    /// Requests in flight at the fault of the failed node's sessions.
+    pub in_flight_on_failed_node: u64,
+    /// HTTP sessions that the failed node served at the fault.
+    pub on_failed_node: usize,
+    /// Those of them that another node serves now.
+    pub failed_over: usize,
+    /// Sessions of the failed node without a right byte since the fault.
+    pub waiting: usize,
+    /// First bytes after the fault, failed node's sessions.
+    pub first_bytes: Vec<FirstByte>,
+    /// First bytes after the fault, all other sessions.
+    pub first_bytes_others: Vec<FirstByte>,
+    /// Violations so far in the run, sessions of failed nodes.
+    pub of_failed_node: Tally,
+    /// Violations so far in the run, other sessions.
+    pub others: Tally,
+}

@@ -1,0 +1,44 @@
+//! What a run came to.
+
+use hdrhistogram::Histogram;
+
+use super::violation::Tally;
+
+/// The end of a run.
+#[derive(Clone, Debug)]
+pub struct LoadOutcome {
+    /// Sessions of the run.
+    pub sessions: usize,
+    /// Requests sent.
+    pub requests: u64,
+    /// Replies that were right.
+    pub replies: u64,
+    /// Requests that were due but held back because their session had too many unanswered.
+    pub held_back: u64,
+    /// Short sessions opened.
+    pub churned: u64,
+    /// Short sessions held back because too many were open.
+    pub churn_held_back: u64,
+    /// Violations, sessions of failed nodes.
+    pub of_failed_node: Tally,
+    /// Violations, other sessions.
+    pub others: Tally,
+    /// The first violations in words.
+    pub described: Vec<String>,
+    /// Scheduled sending to complete reply, µs.
+    pub latency_us: Histogram<u64>,
+    /// Processor time of the generator's thread, µs.
+    pub cpu_us: u64,
+}
+
+impl LoadOutcome {
+    /// All violations.
+    pub fn tally(&self) -> Tally {
+        self.of_failed_node.plus(&self.others)
+    }
+
+    /// Processor time of the generator per request, µs.
+    pub fn cpu_us_per_request(&self) -> f64 {
+        self.cpu_us as f64 / self.requests.max(1) as f64
+    }
+}

@@ -1,0 +1,85 @@
+//! What load to make.
+
+use std::net::SocketAddr;
+
+/// Sessions that share one instant of the schedule by default: with three nodes some 20 requests each.
+pub const BURST_DEFAULT: usize = 64;
+/// New connections per second while the sessions are opened.
+pub const CONNECTS_PER_SECOND_DEFAULT: u32 = 2_000;
+
+/// The load of one run.
+#[derive(Clone, Debug)]
+pub struct LoadPlan {
+    /// The HTTP session server.
+    pub http: SocketAddr,
+    /// The checked byte stream.
+    pub stream: SocketAddr,
+    /// Sessions that live as long as the run.
+    pub sessions: usize,
+    /// How many of 100 sessions use the stream port.
+    pub stream_percent: u8,
+    /// Requests that each session sends per second, whatever comes back.
+    pub requests_per_second: f64,
+    /// Short sessions opened per second beside the others: open, three requests, close. 0 = none.
+    pub churn_per_second: f64,
+    /// Sessions that share one instant of the schedule.
+    pub burst: usize,
+    /// Seed of all requests.
+    pub seed: u64,
+    /// New connections per second while the sessions are opened.
+    pub connects_per_second: u32,
+}
+
+impl LoadPlan {
+    /// The default load on a service.
+    pub fn new(http: SocketAddr, stream: SocketAddr, sessions: usize, seed: u64) -> Self {
+        Self {
+            http,
+            stream,
+            sessions,
+            stream_percent: 10,
+            requests_per_second: 5.0,
+            churn_per_second: 0.0,
+            burst: BURST_DEFAULT,
+            seed,
+            connects_per_second: CONNECTS_PER_SECOND_DEFAULT,
+        }
+    }
+
+    /// Microseconds between two requests of a session.
+    pub fn period_us(&self) -> u64 {
+        period_us(self.requests_per_second)
+    }
+
+    /// Microseconds between two short sessions; none when there are none.
+    pub fn churn_period_us(&self) -> Option<u64> {
+        (self.churn_per_second > 0.0).then(|| period_us(self.churn_per_second))
+    }
+
+    /// Whether session `index` uses the stream port; streams are spread evenly.
+    pub fn is_stream(&self, index: usize) -> bool {
+        let percent = usize::from(self.stream_percent.min(100));
+        (index + 1) * percent / 100 > index * percent / 100
+    }
+}
+
+/// One per `per_second`, between 1 µs and an hour.
+fn period_us(per_second: f64) -> u64 {
+    let period = 1e6 / per_second;
+    if period.is_finite() { period.clamp(1.0, 3.6e9) as u64 } else { 3_600_000_000 }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_spread_evenly() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let plan = LoadPlan::new(address, address, 1000, 0);
+        assert_eq!((0..1000).filter(|&index| plan.is_stream(index)).count(), 100);
+        assert_eq!((0..50).filter(|&index| plan.is_stream(index)).count(), 5);
+        assert_eq!(plan.period_us(), 200_000);
+    }
+}
