@@ -89,7 +89,6 @@ impl Guest {
             log!("fault: too many poisoned slices");
             crash::end(crash::POISON_BUDGET);
         }
-        log!("fault: slot {slot} is poisoned, cause {cause}");
         self.server.poison(slot, cause);
         true
     }

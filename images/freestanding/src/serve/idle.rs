@@ -8,6 +8,8 @@
 pub const POLL_US_MAX: i64 = 20;
 /// Where growth starts.
 const POLL_US_START: i64 = 5;
+/// A halt shorter than this counts as one that polling could have replaced: most of it was the cost of waking.
+const SHORT_HALT_US: i64 = 200;
 
 /// The decision to poll or to halt.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +36,7 @@ impl Idle {
 
     /// A halt from `since_us` to `now_us` has ended.
     pub fn woke(&mut self, since_us: i64, now_us: i64) {
-        // A halt that polling could have replaced lasted hardly longer than the polling limit and its own wake-up cost.
-        let short = now_us.saturating_sub(since_us) < 4 * POLL_US_MAX;
+        let short = now_us.saturating_sub(since_us) < SHORT_HALT_US;
         self.poll_us = if short { (self.poll_us * 2).clamp(POLL_US_START, POLL_US_MAX) } else { self.poll_us / 2 };
     }
 

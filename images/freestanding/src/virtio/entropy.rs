@@ -15,7 +15,7 @@ const PATIENCE_US: i64 = 1_000_000;
 /// See [`VirtioError`]; [`VirtioError::Silent`] after a second.
 pub fn read<const N: usize>(clock: &Clock) -> Result<[u8; N], VirtioError> {
     let registers = (MMIO_BASE + device::RNG * MMIO_STRIDE) as *mut u32;
-    // SAFETY: the VMM's tables map the whole of the first 4 GiB; the address is the device's by the layout.
+    // SAFETY: the VMM's page tables map the devices' pages for ever, at the addresses of the layout.
     let mmio = unsafe { Mmio::find(registers, 4)? };
     mmio.negotiate(F_VERSION_1, 0)?;
     let mut queue = mmio.queue(0, false)?;

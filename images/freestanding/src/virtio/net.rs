@@ -24,7 +24,7 @@ const TRANSMIT: u32 = 1;
 /// See [`VirtioError`].
 pub fn start() -> Result<(Receiver, Transmitter), VirtioError> {
     let registers = (MMIO_BASE + device::NET * MMIO_STRIDE) as *mut u32;
-    // SAFETY: the VMM's tables map the whole of the first 4 GiB; the address is the device's by the layout.
+    // SAFETY: the VMM's page tables map the devices' pages for ever, at the addresses of the layout.
     let mmio = unsafe { Mmio::find(registers, 1)? };
     let agreed = mmio.negotiate(F_VERSION_1, F_MAC | F_EVENT_IDX)?;
     let event_idx = agreed & F_EVENT_IDX != 0;
