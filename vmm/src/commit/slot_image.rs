@@ -1,0 +1,46 @@
+//! What is known about one slot's image, beside its bytes.
+
+use super::chain::{CHAIN_START, ChainHash};
+use super::line_set::LineSet;
+use super::published::Published;
+use super::slice_id::SliceId;
+use escape_abi::message::Flow;
+
+/// What an image is for. A slot's image is one of the two at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The owner's copy of the last captured state: deltas are made against it.
+    Shadow,
+    /// The standby's copy: checkpoints are applied to it.
+    Standby,
+}
+
+/// One slot's image.
+#[derive(Clone, Debug)]
+pub struct SlotImage {
+    /// The slice.
+    pub slice: SliceId,
+    /// Its flow.
+    pub flow: Flow,
+    /// Shadow or standby.
+    pub role: Role,
+    /// Number of the last checkpoint captured or applied; 0 before the first.
+    pub number: u64,
+    /// Chain link of that checkpoint.
+    pub chain: ChainHash,
+    /// State that it published; `None` before the first.
+    pub published: Option<Published>,
+    /// Shadow: lines that shadow and standby are known to share. Standby: lines received.
+    pub(super) known: LineSet,
+}
+
+impl SlotImage {
+    pub(super) fn new(slice: SliceId, flow: Flow, role: Role) -> Self {
+        Self { slice, flow, role, number: 0, chain: CHAIN_START, published: None, known: LineSet::default() }
+    }
+
+    /// Generation of the last checkpoint.
+    pub fn generation(&self) -> Option<u64> {
+        self.published.as_ref().map(|p| p.generation)
+    }
+}

@@ -1,0 +1,480 @@
+//! The valve: holds each slice's output until the slice state that the output reveals is committed.
+//!
+//! The valve also knows which slots have output that no capture covers yet: that list is the reason to checkpoint
+//! (commit on output, not on a timer).
+
+use super::bindings::{BindError, Bindings};
+use super::coverage::{Breach, Coverage};
+use super::frame::{Frame, Source, parse};
+use super::frame_pool::FramePool;
+use super::hold_queue::{HeldFrame, HoldQueue};
+use super::metrics::ValveMetrics;
+use super::protected_ports::ProtectedPorts;
+use super::quota::HoldLimits;
+use super::segment::Segment;
+use super::sequence::near;
+use super::slice_id::SliceId;
+use crate::memory::slot_memory::SlotMemory;
+use escape_abi::message::Flow;
+use std::collections::VecDeque;
+use thiserror::Error;
+
+/// Whether output is held at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Output is held until commit.
+    Protect,
+    /// Replication is off: every frame may be sent at once. For benchmarks and for `boot` without a cluster.
+    PassThrough,
+}
+
+/// What to do when a frame contradicts the committed state (invariant I1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreachPolicy {
+    /// Drop the slice's frames, quarantine it, count.
+    Quarantine,
+    /// Panic: for tests, where a breach is a fault of the program.
+    Panic,
+}
+
+/// What a valve needs to know.
+#[derive(Clone, Debug)]
+pub struct ValveConfig {
+    /// Slots of the cell.
+    pub n_slots: u32,
+    /// The service's address; TCP from any other is spoofed.
+    pub service_ip: [u8; 4],
+    /// Ports whose connections are slices.
+    pub protected_ports: ProtectedPorts,
+    /// Let output leave that belongs to no protected port (ARP included). Off by default: it is unprotected.
+    pub unprotected_output: bool,
+    /// Whether output is held.
+    pub mode: Mode,
+    /// How much may be held.
+    pub limits: HoldLimits,
+    /// What to do about a breach.
+    pub on_breach: BreachPolicy,
+}
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Queued until `need` of the slot is committed.
+    Held {
+        /// The slice.
+        slice: SliceId,
+        /// The generation.
+        need: u64,
+    },
+    /// Its generation is committed and nothing of the slice waits: the caller sends it now.
+    Send,
+    /// Unprotected output, allowed: the caller sends it now.
+    PassUnprotected,
+    /// Not sent, ever.
+    Dropped(DropCause),
+}
+
+/// Why a frame was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[repr(u8)]
+pub enum DropCause {
+    /// May be TCP, but cannot be told.
+    #[error("unparsable")]
+    Unparsable,
+    /// A protected port, but no slice has the flow (RST included).
+    #[error("flow of no slice")]
+    Unbound,
+    /// Not of a protected port, and unprotected output is not allowed.
+    #[error("unprotected output")]
+    Unprotected,
+    /// TCP from an address that is not the service's.
+    #[error("foreign source address")]
+    Spoofed,
+    /// The slice is quarantined.
+    #[error("slice is quarantined")]
+    Quarantined,
+    /// The slice holds too much already.
+    #[error("slice holds too much")]
+    SliceQuota,
+    /// The guest holds too much already.
+    #[error("guest holds too much")]
+    VmQuota,
+    /// The slice holds too many FIN and RST already.
+    #[error("slice holds too many FIN or RST")]
+    EndingQuota,
+    /// An identical segment is held.
+    #[error("a copy is held")]
+    Duplicate,
+    /// Sequence number far from the slice's committed frontier.
+    #[error("sequence number out of horizon")]
+    Horizon,
+    /// The slot has no word: it is not of this cell.
+    #[error("no such slot")]
+    NoSlot,
+}
+
+impl DropCause {
+    /// Number of causes.
+    pub const COUNT: usize = 11;
+
+    /// Place in [`ValveMetrics::dropped`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What a release did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Frames given out.
+    pub frames: u32,
+    /// Frames of the slice that still wait.
+    pub left: usize,
+    /// The slice contradicted its committed state and is quarantined now.
+    pub breach: Option<Breach>,
+}
+
+#[derive(Debug, Default)]
+struct SliceOutput {
+    queue: HoldQueue,
+    /// Highest need of any frame submitted.
+    need_max: u64,
+    /// Generation of the last capture.
+    captured: Option<u64>,
+    committed: Option<Coverage>,
+    /// In [`Valve::waiting`].
+    in_waiting: bool,
+    /// In [`Valve::holding`]; always true while the queue has frames.
+    in_holding: bool,
+    quarantined: bool,
+}
+
+/// The valve of one guest.
+#[derive(Debug)]
+pub struct Valve {
+    config: ValveConfig,
+    bindings: Bindings,
+    outputs: Vec<SliceOutput>,
+    pool: FramePool,
+    /// Slots to capture, each once: bounded by the cell's slots.
+    waiting: VecDeque<u32>,
+    /// Slots that hold frames (and some that did lately), each once: bounded by the cell's slots.
+    holding: Vec<u32>,
+    metrics: ValveMetrics,
+}
+
+impl Valve {
+    /// A valve with no slice bound.
+    pub fn new(config: ValveConfig) -> Self {
+        let mut outputs = Vec::new();
+        outputs.resize_with(config.n_slots as usize, SliceOutput::default);
+        Self {
+            bindings: Bindings::new(config.n_slots),
+            outputs,
+            pool: FramePool::new(config.limits.pool_bytes_max()),
+            waiting: VecDeque::new(),
+            holding: Vec::new(),
+            metrics: ValveMetrics::default(),
+            config,
+        }
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &ValveMetrics {
+        &self.metrics
+    }
+
+    /// The flows bound to slices.
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
+    /// Bytes of buffers that held frames occupy.
+    pub fn held_bytes(&self) -> usize {
+        self.pool.in_use_bytes()
+    }
+
+    /// A SYN came in by this VMM's own interface, or is replayed to its guest: see [`Bindings::saw_syn`].
+    pub fn saw_syn(&mut self, flow: Flow, isn: u32, now: u64) {
+        self.bindings.saw_syn(flow, isn, now);
+    }
+
+    /// The guest gave a slot to a flow. Take the guest's bindings before its frames: a frame of an unbound flow is dropped.
+    pub fn bind(&mut self, slice: SliceId, flow: Flow, now: u64) -> Result<(), BindError> {
+        let bound = self.bindings.bind(slice, flow, now).map(|_| ());
+        self.start(slice, bound)
+    }
+
+    /// A slice is about to be plugged.
+    pub fn bind_plugged(&mut self, slice: SliceId, flow: Flow) -> Result<(), BindError> {
+        let bound = self.bindings.bind_plugged(slice, flow);
+        self.start(slice, bound)
+    }
+
+    fn start(&mut self, slice: SliceId, bound: Result<(), BindError>) -> Result<(), BindError> {
+        if bound.is_err() {
+            self.metrics.refused_bindings += 1;
+        } else {
+            self.clear_output(slice.slot);
+        }
+        bound
+    }
+
+    /// Takes a frame of the guest (virtio-net header first), which the caller has copied out of guest memory already:
+    /// the slot word is read here, after that copy, so that `need` covers whatever the frame reveals.
+    pub fn submit(&mut self, frame: &[u8], memory: &impl SlotMemory, now: u64) -> Verdict {
+        if self.config.mode == Mode::PassThrough {
+            self.metrics.passed_through += 1;
+            return Verdict::Send;
+        }
+        let verdict = match parse(frame, Source::Guest) {
+            Frame::Tcp(segment) => self.submit_segment(frame, &segment, memory, now),
+            Frame::Unparsable(_) => Err(DropCause::Unparsable),
+            Frame::Arp | Frame::Other => self.unprotected(),
+        };
+        verdict.unwrap_or_else(|cause| {
+            self.metrics.count_drop(cause);
+            Verdict::Dropped(cause)
+        })
+    }
+
+    fn unprotected(&mut self) -> Result<Verdict, DropCause> {
+        if !self.config.unprotected_output {
+            return Err(DropCause::Unprotected);
+        }
+        self.metrics.passed_unprotected += 1;
+        Ok(Verdict::PassUnprotected)
+    }
+
+    fn submit_segment(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment,
+        memory: &impl SlotMemory,
+        now: u64,
+    ) -> Result<Verdict, DropCause> {
+        if segment.service_ip != self.config.service_ip {
+            return Err(DropCause::Spoofed);
+        }
+        if !self.config.protected_ports.contains(segment.flow.service_port) {
+            return self.unprotected();
+        }
+        let slice = self.bindings.slice_of(&segment.flow).ok_or(DropCause::Unbound)?;
+        let output = self.outputs.get_mut(slice.slot as usize).ok_or(DropCause::NoSlot)?;
+        if output.quarantined {
+            return Err(DropCause::Quarantined);
+        }
+        let need = memory.word(slice.slot).ok_or(DropCause::NoSlot)?.need();
+        if let Some(committed) = output.committed {
+            if !segment.flags.rst() && !near(committed.snd_nxt, segment.seq_end()) {
+                return Err(DropCause::Horizon);
+            }
+            if output.queue.is_empty() && need <= committed.generation {
+                if let Err(breach) = committed.check(segment) {
+                    self.breach(slice, breach);
+                    return Err(DropCause::Quarantined);
+                }
+                self.metrics.sent_at_once += 1;
+                return Ok(Verdict::Send);
+            }
+        }
+        self.hold(frame, segment, slice, need, now)
+    }
+
+    fn hold(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment,
+        slice: SliceId,
+        need: u64,
+        now: u64,
+    ) -> Result<Verdict, DropCause> {
+        let output = self.outputs.get_mut(slice.slot as usize).ok_or(DropCause::NoSlot)?;
+        if output.queue.holds_copy_of(segment) {
+            return Err(DropCause::Duplicate);
+        }
+        let ending = segment.ends_connection();
+        let cost = FramePool::cost_of(frame.len()).ok_or(DropCause::Unparsable)?;
+        self.config.limits.admit(output.queue.load(), self.pool.in_use_bytes(), cost, ending)?;
+        let buffer = self.pool.take(frame).ok_or(DropCause::VmQuota)?;
+        output.queue.push(HeldFrame { buffer, segment: *segment, need, since_us: now });
+        output.need_max = output.need_max.max(need);
+        if !output.in_holding {
+            output.in_holding = true;
+            self.holding.push(slice.slot);
+        }
+        self.metrics.held += 1;
+        self.want_capture_if_needed(slice.slot);
+        Ok(Verdict::Held { slice, need })
+    }
+
+    /// The next slice whose output waits for a capture. The caller captures it and says
+    /// [`note_captured`](Self::note_captured), or [`want_capture`](Self::want_capture) to have it again.
+    pub fn next_waiting(&mut self) -> Option<SliceId> {
+        while let Some(slot) = self.waiting.pop_front() {
+            if let Some(output) = self.outputs.get_mut(slot as usize) {
+                output.in_waiting = false;
+                if let (Some((slice, _)), false) = (self.bindings.in_slot(slot), output.quarantined) {
+                    return Some(slice);
+                }
+            }
+        }
+        None
+    }
+
+    /// Slices that wait for a capture now (an upper bound: slices that were dropped since are skipped later).
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Puts a slice on the list of [`next_waiting`](Self::next_waiting), once: its capture was put off, or its state
+    /// changed without output (change message, CLOSE).
+    pub fn want_capture(&mut self, slice: SliceId) {
+        if self.bindings.in_slot(slice.slot).is_some_and(|(live, _)| live == slice) {
+            self.push_waiting(slice.slot);
+        }
+    }
+
+    /// A generation of the slice was captured (not yet committed). If frames wait for a later one, the slice stays on the list.
+    pub fn note_captured(&mut self, slice: SliceId, generation: u64) {
+        if self.bindings.in_slot(slice.slot).is_some_and(|(live, _)| live == slice)
+            && let Some(output) = self.outputs.get_mut(slice.slot as usize)
+        {
+            output.captured = Some(generation);
+            self.want_capture_if_needed(slice.slot);
+        }
+    }
+
+    fn want_capture_if_needed(&mut self, slot: u32) {
+        let waits = self
+            .outputs
+            .get(slot as usize)
+            .is_some_and(|o| !o.queue.is_empty() && o.captured.is_none_or(|captured| captured < o.need_max));
+        if waits {
+            self.push_waiting(slot);
+        }
+    }
+
+    fn push_waiting(&mut self, slot: u32) {
+        if let Some(output) = self.outputs.get_mut(slot as usize)
+            && !output.in_waiting
+        {
+            output.in_waiting = true;
+            self.waiting.push_back(slot);
+        }
+    }
+
+    /// A checkpoint of the slice is committed: gives out what it covers, in order, each frame exactly as it was classified.
+    ///
+    /// A commit of another incarnation releases nothing. A frame whose numbers contradict the committed state is not
+    /// released; it quarantines the slice (or panics: [`BreachPolicy`]).
+    pub fn release(&mut self, slot: u32, committed: &Coverage, send: &mut impl FnMut(&[u8])) -> Released {
+        let mut released = Released::default();
+        let slice = SliceId { slot, incarnation: committed.incarnation };
+        if self.bindings.in_slot(slot).is_none_or(|(live, _)| live != slice) {
+            return released;
+        }
+        let Some(output) = self.outputs.get_mut(slot as usize).filter(|o| !o.quarantined) else { return released };
+        // Acknowledgements may be handed over late, never backwards: an older commit releases by the newer frontier.
+        let frontier = match output.committed {
+            Some(newer) if newer.generation >= committed.generation => newer,
+            _ => *committed,
+        };
+        output.committed = Some(frontier);
+        while let Some(head) = output.queue.covered_head(frontier.generation) {
+            if let Err(breach) = frontier.check(&head.segment) {
+                released.breach = Some(breach);
+                break;
+            }
+            send(head.buffer.frame());
+            released.frames += 1;
+            self.metrics.released += 1;
+            self.metrics.released_bytes += head.buffer.frame().len() as u64;
+            output.queue.drop_head(&mut self.pool);
+        }
+        if let Some(breach) = released.breach {
+            self.breach(slice, breach);
+        }
+        released.left = self.outputs.get(slot as usize).map_or(0, |o| o.queue.len());
+        released
+    }
+
+    fn breach(&mut self, slice: SliceId, breach: Breach) {
+        self.metrics.breaches += 1;
+        assert!(self.config.on_breach == BreachPolicy::Quarantine, "slice {slice}: {breach} (invariant I1)");
+        self.quarantine(slice);
+    }
+
+    /// Forgets a slice and its held frames in silence; its flow is unbound. Returns how many frames were dropped.
+    pub fn discard(&mut self, slice: SliceId) -> u64 {
+        if self.bindings.unbind(slice).is_none() {
+            return 0;
+        }
+        let dropped = self.clear_output(slice.slot);
+        self.metrics.discarded += dropped;
+        dropped
+    }
+
+    /// Drops what the slice holds and everything it sends from now on; its flow stays bound until [`discard`](Self::discard).
+    pub fn quarantine(&mut self, slice: SliceId) {
+        if self.bindings.in_slot(slice.slot).is_none_or(|(live, _)| live != slice) {
+            return;
+        }
+        let dropped = self.clear_output(slice.slot);
+        self.metrics.discarded += dropped;
+        self.metrics.quarantined += 1;
+        if let Some(output) = self.outputs.get_mut(slice.slot as usize) {
+            output.quarantined = true;
+        }
+    }
+
+    /// Is the slice quarantined?
+    pub fn is_quarantined(&self, slice: SliceId) -> bool {
+        self.bindings.in_slot(slice.slot).is_some_and(|(live, _)| live == slice)
+            && self.outputs.get(slice.slot as usize).is_some_and(|o| o.quarantined)
+    }
+
+    /// Empties a slot's output, keeping its membership of the two lists and the queue's memory.
+    fn clear_output(&mut self, slot: u32) -> u64 {
+        let Some(output) = self.outputs.get_mut(slot as usize) else { return 0 };
+        let dropped = output.queue.clear(&mut self.pool);
+        *output = SliceOutput {
+            queue: std::mem::take(&mut output.queue),
+            in_waiting: output.in_waiting,
+            in_holding: output.in_holding,
+            ..SliceOutput::default()
+        };
+        dropped
+    }
+
+    /// Drops data frames that have waited longer than the limit. To be called now and then (every 100 ms): it looks at
+    /// every slot that holds frames.
+    pub fn expire(&mut self, now: u64) -> u64 {
+        let limit = now.saturating_sub(self.config.limits.hold_age_us_max);
+        let mut dropped = 0;
+        let Self { outputs, holding, pool, .. } = self;
+        holding.retain(|slot| {
+            let Some(output) = outputs.get_mut(*slot as usize) else { return false };
+            dropped += output.queue.expire(limit, pool);
+            output.in_holding = !output.queue.is_empty();
+            output.in_holding
+        });
+        self.metrics.expired += dropped;
+        dropped
+    }
+
+    /// When the longest-waiting frame of the guest was queued: how the caller sees a standby that has become slow.
+    /// Looks at every slot that holds frames.
+    pub fn oldest_held_us(&self) -> Option<u64> {
+        self.holding.iter().filter_map(|slot| self.outputs.get(*slot as usize)?.queue.oldest_us()).min()
+    }
+
+    /// Frames that a slot holds.
+    pub fn held_frames(&self, slot: u32) -> usize {
+        self.outputs.get(slot as usize).map_or(0, |o| o.queue.len())
+    }
+}
+
+#[cfg(test)]
+#[path = "valve_tests.rs"]
+mod tests;
