@@ -153,6 +153,12 @@ pub struct Kick {
 }
 
 impl Kick {
+    /// A notification that lands in a cell instead of a device.
+    #[cfg(test)]
+    pub(super) fn into_cell(cell: &'static core::sync::atomic::AtomicU32, index: u32) -> Self {
+        Self { register: cell.as_ptr(), index }
+    }
+
     /// Tells the device that the queue has new buffers (an ioeventfd: no exit to user space).
     pub fn ring(&self) {
         // SAFETY: a register of a device that is mapped for ever ([`Mmio::find`]).

@@ -12,5 +12,7 @@ pub mod error;
 pub mod mmio;
 pub mod net;
 pub mod queue;
+#[cfg(test)]
+mod test_device;
 
 pub use error::VirtioError;

@@ -21,47 +21,47 @@ const NO_NOTIFY: u16 = 1;
 
 /// A descriptor. Every field is atomic because the device reads it at any time.
 #[repr(C)]
-struct Descriptor {
-    address: AtomicU64,
-    len: AtomicU32,
+pub(super) struct Descriptor {
+    pub(super) address: AtomicU64,
+    pub(super) len: AtomicU32,
     flags: AtomicU16,
     next: AtomicU16,
 }
 
 #[repr(C)]
-struct Available {
+pub(super) struct Available {
     flags: AtomicU16,
-    index: AtomicU16,
+    pub(super) index: AtomicU16,
     /// For smaller queues the entry behind the last holds the used event.
-    ring: [AtomicU16; N + 1],
+    pub(super) ring: [AtomicU16; N + 1],
 }
 
 #[repr(C, align(4))]
-struct Used {
+pub(super) struct Used {
     flags: AtomicU16,
-    index: AtomicU16,
-    ring: [UsedEntry; N],
+    pub(super) index: AtomicU16,
+    pub(super) ring: [UsedEntry; N],
     /// Available event, of a queue of full size.
     available_event: AtomicU16,
 }
 
 #[repr(C)]
-struct UsedEntry {
-    id: AtomicU32,
-    len: AtomicU32,
+pub(super) struct UsedEntry {
+    pub(super) id: AtomicU32,
+    pub(super) len: AtomicU32,
 }
 
 /// What driver and device share, zeroed at first.
 #[repr(C, align(4096))]
-struct Rings {
-    descriptors: [Descriptor; N],
-    available: Available,
-    used: Used,
+pub(super) struct Rings {
+    pub(super) descriptors: [Descriptor; N],
+    pub(super) available: Available,
+    pub(super) used: Used,
 }
 
 /// A virtqueue.
 pub struct Queue {
-    rings: &'static Rings,
+    pub(super) rings: &'static Rings,
     size: u16,
     event_idx: bool,
     /// Entries written to the available ring, free-running; shown up to the ring's own index.
@@ -106,6 +106,21 @@ impl Queue {
         descriptor.address.store(address, Ordering::Relaxed);
         descriptor.len.store(len, Ordering::Relaxed);
         descriptor.flags.store(if device_writes { DESCRIPTOR_WRITE } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Writes a descriptor as it is, chained or nonsensical. For test guests that lie to their device.
+    pub fn describe_raw(&mut self, id: u16, address: u64, len: u32, flags: u16, next: u16) {
+        let Some(descriptor) = self.rings.descriptors.get(usize::from(id)) else { return };
+        descriptor.address.store(address, Ordering::Relaxed);
+        descriptor.len.store(len, Ordering::Relaxed);
+        descriptor.next.store(next, Ordering::Relaxed);
+        descriptor.flags.store(flags, Ordering::Relaxed);
+    }
+
+    /// Sets the available index as it is, and forgets what was posted. For test guests that lie to their device.
+    pub fn publish_raw(&mut self, index: u16) {
+        self.posted = index;
+        self.rings.available.index.store(index, Ordering::Release);
     }
 
     /// Sets the length of buffer `id`.
@@ -199,7 +214,7 @@ impl Queue {
 }
 
 /// `vring_need_event` of the specification (section 2.7.10): the index went from `old` to `new` past `event`.
-fn passed(event: u16, new: u16, old: u16) -> bool {
+pub(super) fn passed(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
 
@@ -207,40 +222,7 @@ fn passed(event: u16, new: u16, old: u16) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    /// The device's side of the same rings.
-    struct Device {
-        rings: &'static Rings,
-        size: u16,
-        seen: u16,
-    }
-
-    impl Device {
-        fn of(queue: &Queue) -> Self {
-            Self { rings: queue.rings, size: queue.size, seen: 0 }
-        }
-
-        fn take(&mut self) -> Option<u16> {
-            if self.rings.available.index.load(Ordering::Acquire) == self.seen {
-                return None;
-            }
-            let id = self.rings.available.ring[usize::from(self.seen % self.size)].load(Ordering::Relaxed);
-            self.seen = self.seen.wrapping_add(1);
-            Some(id)
-        }
-
-        /// Returns a buffer; true if the driver asked for an interrupt (EVENT_IDX).
-        fn give_back(&self, id: u32, len: u32) -> bool {
-            let used = &self.rings.used;
-            let old = used.index.load(Ordering::Relaxed);
-            let entry = &used.ring[usize::from(old % self.size)];
-            entry.id.store(id, Ordering::Relaxed);
-            entry.len.store(len, Ordering::Relaxed);
-            used.index.store(old.wrapping_add(1), Ordering::Release);
-            let event = self.rings.available.ring[usize::from(self.size)].load(Ordering::SeqCst);
-            passed(event, old.wrapping_add(1), old)
-        }
-    }
+    use crate::virtio::test_device::Device;
 
     #[test]
     fn rings_lie_as_the_specification_says() {
