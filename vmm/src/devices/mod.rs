@@ -1,0 +1,4 @@
+//! Devices of the guest.
+
+pub mod serial;
+pub mod virtio;

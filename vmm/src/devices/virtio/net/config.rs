@@ -1,0 +1,34 @@
+//! What virtio-net is (virtio 1.2, section 5.1).
+
+use crate::devices::virtio::device_state::DeviceModel;
+use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::bindings::virtio_net::{VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MAC};
+use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+
+/// "Network card" (virtio 1.2, section 5).
+const DEVICE_ID: u32 = 1;
+/// Host → guest.
+pub const RECEIVE_QUEUE: usize = 0;
+/// Guest → host.
+pub const TRANSMIT_QUEUE: usize = 1;
+/// Descriptors of each queue.
+pub const QUEUE_SIZE_MAX: u16 = 256;
+
+/// The device. Unfinished checksums are offered only if frames go to a tap that finishes them; no segmentation, so
+/// that what is classified, held and released is always one packet.
+pub fn model(mac: [u8; 6], checksums: bool) -> DeviceModel {
+    let mut features = 1 << VIRTIO_F_VERSION_1
+        | 1 << VIRTIO_RING_F_EVENT_IDX
+        | 1 << VIRTIO_RING_F_INDIRECT_DESC
+        | 1 << VIRTIO_NET_F_MAC;
+    if checksums {
+        features |= 1 << VIRTIO_NET_F_CSUM | 1 << VIRTIO_NET_F_GUEST_CSUM;
+    }
+    DeviceModel {
+        name: "virtio-net",
+        id: DEVICE_ID,
+        features,
+        queue_sizes_max: &[QUEUE_SIZE_MAX, QUEUE_SIZE_MAX],
+        config: mac.to_vec(),
+    }
+}
