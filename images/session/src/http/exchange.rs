@@ -1,0 +1,522 @@
+//! The HTTP capsule: requests in, replies out, one at a time and in order; pipelined requests wait in the receive ring.
+
+use crate::chain::{self, EMPTY_HASH, Link};
+use crate::http::body::{BodyReader, Piece};
+use crate::http::head::{Framing, HEAD_MAX, Head, METHOD_MAX, Parsed, Refusal, TARGET_MAX, parse, refusal};
+use crate::http::heap::SliceHeap;
+use crate::http::kv::{self, Map, Value};
+use crate::http::reply::{BYTES, JSON, REPLY_ROOM, ReplyHead, SMALL, TEXT, refusal_body};
+use crate::http::route::{Action, DIRTY_MAX, route};
+use crate::pattern;
+use crate::tcp::Pipe;
+use crate::text::Text;
+use core::mem::MaybeUninit;
+use escape_arena::{Block, HeapError};
+use escape_capsule::SliceKey;
+
+/// Bytes of a value; larger ones get 413.
+const VALUE_MAX: u64 = 128 << 10;
+/// Most heads are shorter than this: a short copy first, a long one only when it was too short.
+const HEAD_GUESS: usize = 512;
+
+const FULL: Refusal = refusal(507, "the session's heap is full");
+const TOO_LARGE: Refusal = refusal(413, "a value may have 131072 bytes at most");
+const NO_LENGTH: Refusal = refusal(411, "PUT needs Content-Length or chunked");
+const DAMAGED: Refusal = refusal(500, "the session's heap is damaged");
+
+/// State that is needed only while a body is read, so that it is not part of every checkpoint.
+#[repr(C)]
+pub(crate) struct BodyScratch {
+    hasher: blake3::Hasher,
+    method: [u8; METHOD_MAX],
+    target: [u8; TARGET_MAX],
+}
+
+/// Where a body goes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, u32)]
+enum Sink {
+    /// Nowhere; it is only hashed.
+    Hash,
+    /// Compared with the pattern: bytes so far, of these wrong.
+    Check { bytes: u64, wrong: u64 },
+    /// Into an entry of the map.
+    Store { block: u32, start: u32, len: u32 },
+    /// It does not fit (507).
+    Full,
+}
+
+/// A reply body that is larger than the transmit ring may be.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, u32)]
+enum Outgoing {
+    Pattern { at: u64, end: u64 },
+    Value { block: u32, at: u32, end: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, u32)]
+enum Phase {
+    /// Between requests; so many bytes of a head were seen and are not a whole one.
+    Head { seen: u32 },
+    /// Reading a body.
+    Body { reader: BodyReader, sink: Sink, method_len: u32, target_len: u32, close: u32 },
+    /// Sending a large body.
+    Reply { out: Outgoing, close: u32 },
+    /// Closed by us: what still comes is thrown away.
+    Closed,
+}
+
+/// The slice as `GET /session` describes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub key: SliceKey,
+    pub generation: u64,
+    pub node: u32,
+}
+
+/// The HTTP state of a session.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct HttpState {
+    pub requests: u64,
+    counter: u64,
+    chain: Link,
+    phase: Phase,
+    /// Root of the key/value map; 0 = none.
+    map: u32,
+    /// Block that `POST /dirty` changes; 0 = none.
+    dirty: u32,
+    /// Bytes of the heap that are state; 0 = not formatted.
+    pub heap_extent: u32,
+}
+
+/// What a finished request is answered with.
+enum Answer {
+    Small { status: u16, content_type: &'static str, body: Text<SMALL>, allow: Option<&'static str> },
+    Large(Outgoing),
+    Empty(u16),
+}
+
+/// One turn of a session: its state, and what it works with.
+pub(crate) struct Exchange<'a, 'p> {
+    pub state: &'a mut HttpState,
+    pub scratch: &'a mut MaybeUninit<BodyScratch>,
+    pub heap: SliceHeap<'a>,
+    pub pipe: &'a mut Pipe<'p>,
+    pub place: Place,
+}
+
+impl HttpState {
+    pub(crate) const fn new() -> Self {
+        Self {
+            requests: 0,
+            counter: 0,
+            chain: chain::START,
+            phase: Phase::Head { seen: 0 },
+            map: 0,
+            dirty: 0,
+            heap_extent: 0,
+        }
+    }
+
+    /// A body is being read: its scratch is state.
+    pub(crate) const fn reads_body(&self) -> bool {
+        matches!(self.phase, Phase::Body { .. })
+    }
+
+    /// Between requests, with nothing begun.
+    pub(crate) const fn idle(&self) -> bool {
+        matches!(self.phase, Phase::Head { .. })
+    }
+
+    /// Ends a session that is idle.
+    pub(crate) fn close(&mut self, pipe: &mut Pipe<'_>) {
+        self.phase = Phase::Closed;
+        pipe.close();
+    }
+}
+
+impl Exchange<'_, '_> {
+    /// Does all that can be done with the bytes and the room that there are now.
+    pub(crate) fn run(&mut self) {
+        loop {
+            let went_on = match self.state.phase {
+                Phase::Head { seen } => self.read_head(seen as usize),
+                Phase::Body { .. } => self.read_body(),
+                Phase::Reply { out, close } => self.send_large(out, close != 0),
+                Phase::Closed => {
+                    self.pipe.skip(self.pipe.available());
+                    false
+                }
+            };
+            if !went_on {
+                return;
+            }
+        }
+    }
+
+    fn read_head(&mut self, seen: usize) -> bool {
+        if self.pipe.at_end() {
+            self.state.close(self.pipe);
+            return true;
+        }
+        let there = self.pipe.available().min(HEAD_MAX);
+        if there == 0 || there == seen && !self.pipe.peer_done() || self.pipe.space() < REPLY_ROOM {
+            return false;
+        }
+        let mut bytes = [0; HEAD_MAX];
+        let guess = self.pipe.peek(&mut bytes[..HEAD_GUESS]);
+        let mut parsed = parse(&bytes[..guess]);
+        if parsed == Parsed::Partial && there > guess {
+            // Read again: the borrow of the first look is over.
+            let all = self.pipe.peek(&mut bytes);
+            parsed = parse(&bytes[..all]);
+        }
+        match parsed {
+            Parsed::Whole(head, len) => {
+                self.pipe.skip(len);
+                self.begin(&head);
+                true
+            }
+            Parsed::Partial if self.pipe.peer_done() => {
+                self.state.close(self.pipe);
+                true
+            }
+            Parsed::Partial => {
+                self.state.phase = Phase::Head { seen: there as u32 };
+                false
+            }
+            Parsed::Bad(r) => {
+                self.refuse_and_close(r, false);
+                true
+            }
+        }
+    }
+
+    /// A head was read: answer it, or read its body.
+    fn begin(&mut self, head: &Head<'_>) {
+        self.state.phase = Phase::Head { seen: 0 };
+        let action = route(head.method, head.target);
+        let stores = matches!(action, Action::PutValue(_));
+        match (action, head.framing) {
+            (Action::PutValue(_) | Action::TakeBytes, Framing::Absent) => {
+                return self.refuse_and_close(NO_LENGTH, false);
+            }
+            (_, Framing::Length(n)) if stores && n > VALUE_MAX => return self.refuse_and_close(TOO_LARGE, false),
+            (_, Framing::Absent | Framing::Length(0)) if !stores && action != Action::TakeBytes => {
+                return self.finish(head.method, head.target, head.close, Sink::Hash, &EMPTY_HASH);
+            }
+            _ => {}
+        }
+        let sink = match action {
+            Action::PutValue(key) => self.new_entry(key, head.framing),
+            Action::TakeBytes => Sink::Check { bytes: 0, wrong: 0 },
+            _ => Sink::Hash,
+        };
+        let mut scratch =
+            BodyScratch { hasher: blake3::Hasher::new(), method: [0; METHOD_MAX], target: [0; TARGET_MAX] };
+        let (method, target) = (head.method.as_bytes(), head.target.as_bytes());
+        scratch.method[..method.len()].copy_from_slice(method);
+        scratch.target[..target.len()].copy_from_slice(target);
+        self.scratch.write(scratch);
+        self.state.phase = Phase::Body {
+            reader: BodyReader::new(head.framing),
+            sink,
+            method_len: method.len() as u32,
+            target_len: target.len() as u32,
+            close: u32::from(head.close),
+        };
+        if head.expect_continue {
+            self.pipe.write(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+    }
+
+    fn new_entry(&mut self, key: &[u8], framing: Framing) -> Sink {
+        let room = match framing {
+            Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            _ => 256,
+        };
+        match self.heap.with(|heap| kv::new_entry(heap, key, room)) {
+            Ok(v) => Sink::Store { block: v.block.offset(), start: v.start as u32, len: 0 },
+            Err(_) => Sink::Full,
+        }
+    }
+
+    fn read_body(&mut self) -> bool {
+        let Phase::Body { mut reader, mut sink, method_len, target_len, close } = self.state.phase else {
+            return false;
+        };
+        if self.pipe.space() < REPLY_ROOM {
+            return false;
+        }
+        // SAFETY: the scratch was written in `begin`, when this phase was entered, and is declared as state while it lasts.
+        let scratch = unsafe { self.scratch.assume_init_mut() };
+        let heap = &mut self.heap;
+        let read = self.pipe.read(|bytes| {
+            let (taken, piece) = reader.read(bytes);
+            let outcome = match piece {
+                Piece::Data(data) => {
+                    scratch.hasher.update(data);
+                    absorb(&mut sink, heap, data);
+                    None
+                }
+                Piece::End => Some(true),
+                Piece::Bad => Some(false),
+            };
+            (taken, (taken, outcome))
+        });
+        // Nothing to read from: the body may still be complete.
+        let (taken, outcome) = read.unwrap_or_else(|| {
+            let (_, piece) = reader.read(&[]);
+            (0, (piece == Piece::End).then_some(true))
+        });
+        let too_large = matches!(sink, Sink::Store { len, .. } if u64::from(len) > VALUE_MAX);
+        match outcome {
+            Some(false) => self.drop_body(sink, refusal(400, "not a chunked body")),
+            _ if too_large => self.drop_body(sink, TOO_LARGE),
+            Some(true) => {
+                let hash = *scratch.hasher.finalize().as_bytes();
+                let (method, target) = (scratch.method, scratch.target);
+                let text = |bytes| core::str::from_utf8(bytes).unwrap_or_default();
+                let method = method.get(..method_len as usize).map(text).unwrap_or_default();
+                let target = target.get(..target_len as usize).map(text).unwrap_or_default();
+                self.state.phase = Phase::Head { seen: 0 };
+                self.finish(method, target, close != 0, sink, &hash);
+            }
+            None => {
+                self.state.phase = Phase::Body { reader, sink, method_len, target_len, close };
+                if taken == 0 && self.pipe.at_end() {
+                    // The client left in the middle of a body.
+                    self.free_sink(sink);
+                    self.state.close(self.pipe);
+                    return true;
+                }
+                return taken > 0;
+            }
+        }
+        true
+    }
+
+    /// A body that cannot be read to its end.
+    fn drop_body(&mut self, sink: Sink, r: Refusal) {
+        self.free_sink(sink);
+        self.refuse_and_close(r, false);
+    }
+
+    fn free_sink(&mut self, sink: Sink) {
+        if let Sink::Store { block, .. } = sink {
+            // A damaged heap shows at the next request that needs it.
+            let _ = self.heap.with(|heap| Block::from_offset(block).map_or(Ok(()), |b| heap.free(b)));
+        }
+    }
+
+    /// The request was read to its end: count it, execute it, answer it.
+    fn finish(&mut self, method: &str, target: &str, close: bool, sink: Sink, body: &Link) {
+        self.state.chain = chain::next(&self.state.chain, method.as_bytes(), target.as_bytes(), body);
+        self.state.requests += 1;
+        let answer = self.execute(route(method, target), sink, body).unwrap_or_else(|e| match e {
+            HeapError::NoRoom { .. } | HeapError::BadSize { .. } => refused(FULL, None),
+            _ => refused(DAMAGED, None),
+        });
+        self.answer(answer, method == "HEAD", close);
+    }
+
+    fn execute(&mut self, action: Action<'_>, sink: Sink, body: &Link) -> Result<Answer, HeapError> {
+        let state = &mut *self.state;
+        Ok(match (action, sink) {
+            (Action::Refuse(r, allow), _) => refused(r, allow),
+            (Action::Count, _) => {
+                state.counter += 1;
+                let mut t = Text::new();
+                t.dec(state.counter).str("\n");
+                small(200, TEXT, t)
+            }
+            (Action::SendBytes(end), _) => Answer::Large(Outgoing::Pattern { at: 0, end }),
+            (Action::TakeBytes, Sink::Check { bytes, wrong }) => {
+                let mut t = Text::new();
+                t.str("{\"bytes\":").dec(bytes).str(",\"wrong\":").dec(wrong);
+                t.str(",\"blake3\":\"").hex(body).str("\"}\n");
+                small(200, JSON, t)
+            }
+            (Action::Describe, _) => small(200, JSON, describe(state, self.place)),
+            (Action::Dirty(n), _) => {
+                self.heap.with(|heap| dirty(heap, &mut state.dirty, n))?;
+                let mut t = Text::new();
+                t.str("{\"dirtied\":").dec(n as u64).str("}\n");
+                small(200, JSON, t)
+            }
+            (Action::GetValue(key), _) => match self.heap.with(|heap| Map { heap, root: &mut state.map }.get(key))? {
+                Some(v) => Answer::Large(Outgoing::Value {
+                    block: v.block.offset(),
+                    at: v.start as u32,
+                    end: (v.start + v.len) as u32,
+                }),
+                None => refused(refusal(404, "no such key"), None),
+            },
+            (Action::DeleteValue(key), _) => {
+                match self.heap.with(|heap| Map { heap, root: &mut state.map }.remove(key))? {
+                    true => Answer::Empty(204),
+                    false => refused(refusal(404, "no such key"), None),
+                }
+            }
+            (Action::PutValue(_), Sink::Store { block, start, len }) => {
+                let block = Block::from_offset(block).ok_or(HeapError::NotABlock { offset: 0 })?;
+                let value = Value { block, start: start as usize, len: len as usize };
+                let new = self.heap.with(|heap| {
+                    let entered = Map { heap, root: &mut state.map }.insert(value);
+                    if entered.is_err() {
+                        heap.free(block)?;
+                    }
+                    entered
+                })?;
+                Answer::Empty(if new { 201 } else { 204 })
+            }
+            (Action::PutValue(_) | Action::TakeBytes, _) => refused(FULL, None),
+        })
+    }
+
+    fn answer(&mut self, answer: Answer, head_only: bool, close: bool) {
+        let mut head = ReplyHead {
+            status: 200,
+            content_type: BYTES,
+            length: 0,
+            allow: None,
+            close,
+            requests: self.state.requests,
+            chain: self.state.chain,
+        };
+        match answer {
+            Answer::Small { status, content_type, body, allow } => {
+                let body = body.as_bytes();
+                head = ReplyHead { status, content_type, allow, length: body.len() as u64, ..head };
+                head.write(self.pipe, if head_only { &[] } else { body });
+            }
+            Answer::Empty(status) => ReplyHead { status, ..head }.write(self.pipe, &[]),
+            Answer::Large(out) => {
+                head.length = out.len();
+                head.write(self.pipe, &[]);
+                if !head_only && head.length > 0 {
+                    self.state.phase = Phase::Reply { out, close: u32::from(close) };
+                    return;
+                }
+            }
+        }
+        if close {
+            self.state.close(self.pipe);
+        }
+    }
+
+    fn refuse_and_close(&mut self, r: Refusal, head_only: bool) {
+        self.answer(refused(r, None), head_only, true);
+    }
+
+    fn send_large(&mut self, mut out: Outgoing, close: bool) -> bool {
+        let heap = &mut self.heap;
+        let sent = self.pipe.fill(|space| out.fill(heap, space));
+        self.state.phase = match out.len() {
+            0 => Phase::Head { seen: 0 },
+            _ => Phase::Reply { out, close: u32::from(close) },
+        };
+        if out.len() == 0 && close {
+            self.state.close(self.pipe);
+        }
+        sent > 0 || out.len() == 0
+    }
+}
+
+impl Outgoing {
+    /// Bytes that are still to be sent.
+    fn len(&self) -> u64 {
+        match *self {
+            Self::Pattern { at, end } => end.saturating_sub(at),
+            Self::Value { at, end, .. } => u64::from(end.saturating_sub(at)),
+        }
+    }
+
+    /// Makes the next bytes; returns how many.
+    fn fill(&mut self, heap: &mut SliceHeap<'_>, space: &mut [u8]) -> usize {
+        let n = space.len().min(usize::try_from(self.len()).unwrap_or(usize::MAX));
+        let space = &mut space[..n];
+        match self {
+            Self::Pattern { at, .. } => {
+                pattern::fill(space, *at);
+                *at += n as u64;
+            }
+            Self::Value { block, at, .. } => {
+                let from = *at as usize;
+                let copied = heap.with(|heap| {
+                    let block = Block::from_offset(*block).ok_or(HeapError::NotABlock { offset: 0 })?;
+                    let bytes = heap.bytes(block)?.get(from..from + n);
+                    space.copy_from_slice(bytes.ok_or(HeapError::Corrupt { offset: block.offset() })?);
+                    Ok(())
+                });
+                // The length was promised: a damaged heap sends zeros rather than break the framing.
+                if copied.is_err() {
+                    space.fill(0);
+                }
+                *at += n as u32;
+            }
+        }
+        n
+    }
+}
+
+fn absorb(sink: &mut Sink, heap: &mut SliceHeap<'_>, data: &[u8]) {
+    match sink {
+        Sink::Hash | Sink::Full => {}
+        Sink::Check { bytes, wrong } => {
+            *wrong += pattern::count_wrong(data, *bytes);
+            *bytes += data.len() as u64;
+        }
+        Sink::Store { block, start, len } => {
+            if u64::from(*len) > VALUE_MAX {
+                return;
+            }
+            let stored = heap.with(|heap| {
+                let block = Block::from_offset(*block).ok_or(HeapError::NotABlock { offset: 0 })?;
+                let mut value = Value { block, start: *start as usize, len: *len as usize };
+                let r = kv::append(heap, &mut value, data);
+                if r.is_err() {
+                    heap.free(value.block)?;
+                }
+                r.map(|()| value)
+            });
+            *sink = match stored {
+                Ok(v) => Sink::Store { block: v.block.offset(), start: *start, len: v.len as u32 },
+                Err(_) => Sink::Full,
+            };
+        }
+    }
+}
+
+/// Changes exactly `n` bytes of the block that is there for that.
+fn dirty(heap: &mut escape_arena::Heap<'_>, place: &mut u32, n: usize) -> Result<(), HeapError> {
+    let block = match Block::from_offset(*place) {
+        Some(block) => block,
+        None => heap.alloc(DIRTY_MAX)?,
+    };
+    *place = block.offset();
+    for byte in heap.bytes_mut(block)?.iter_mut().take(n) {
+        *byte = byte.wrapping_add(1);
+    }
+    Ok(())
+}
+
+fn describe(state: &HttpState, place: Place) -> Text<SMALL> {
+    let mut t = Text::new();
+    t.str("{\"slice\":\"").dec(u64::from(place.key.slot)).str(":").dec(place.key.incarnation);
+    t.str("\",\"generation\":").dec(place.generation).str(",\"node\":").dec(u64::from(place.node));
+    t.str(",\"requests\":").dec(state.requests).str(",\"counter\":").dec(state.counter);
+    t.str(",\"heap_bytes\":").dec(u64::from(state.heap_extent));
+    t.str(",\"chain\":\"").hex(&state.chain).str("\"}\n");
+    t
+}
+
+fn refused(r: Refusal, allow: Option<&'static str>) -> Answer {
+    Answer::Small { status: r.status, content_type: JSON, body: refusal_body(r), allow }
+}
+
+fn small(status: u16, content_type: &'static str, body: Text<SMALL>) -> Answer {
+    Answer::Small { status, content_type, body, allow: None }
+}

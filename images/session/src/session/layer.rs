@@ -1,0 +1,133 @@
+//! The session layer of this guest.
+
+use crate::clock::SECOND;
+use crate::http::{Exchange, Place, SliceHeap};
+use crate::memory::Memory;
+use crate::session::SessionKind;
+use crate::slot::{SESSION_LAYER, SlotState};
+use alloc::vec;
+use alloc::vec::Vec;
+use escape_arena::Heap;
+use escape_capsule::{CapsuleHandle, CapsuleId, CapsuleList, LayerId, SliceError, SliceKey};
+
+/// The layer: which slices' sessions are served here.
+pub(crate) struct SessionLayer {
+    memory: Memory,
+    /// Incarnation by slot; 0 = none.
+    plugged: Vec<u64>,
+    node: u32,
+    /// Idle time after which a session is closed, us; 0 = never.
+    idle_us: i64,
+}
+
+impl SessionLayer {
+    pub(crate) fn new(memory: Memory, node: u32, idle_timeout_s: u32) -> Self {
+        let plugged = vec![0; memory.n_slots() as usize];
+        Self { memory, plugged, node, idle_us: i64::from(idle_timeout_s) * SECOND }
+    }
+
+    /// A session begins.
+    pub(crate) fn attach(&mut self, key: SliceKey) {
+        if let Some(place) = self.plugged.get_mut(key.slot as usize) {
+            *place = key.incarnation;
+        }
+    }
+
+    /// A session ended, or is lost.
+    pub(crate) fn detach(&mut self, slot: u32) {
+        self.attach(SliceKey { slot, incarnation: 0 });
+    }
+
+    /// Runs the session on what its connection has for it. A reference is held.
+    pub(crate) fn run(&self, state: &mut SlotState) {
+        let base = core::ptr::from_mut(state) as usize;
+        let key = state.header.key;
+        let SlotState { header, tcp, session, scratch, .. } = state;
+        // SAFETY: the slice is plugged here and referenced, so its slot is mapped; this is the only use of its heap.
+        let heap = unsafe { self.memory.heap(key.slot) };
+        let idle = self.idle_us > 0 && header.clock - session.active_at >= self.idle_us;
+        tcp.with_pipe(base, |pipe| {
+            let active = match session.kind() {
+                Some(SessionKind::Http) => {
+                    let (before, mut extent) = (session.http.requests, session.http.heap_extent);
+                    let generation = self.memory.refs().word(key.slot).generation();
+                    let place = Place { key, generation, node: self.node };
+                    let heap = SliceHeap::new(heap, &mut extent);
+                    Exchange { state: &mut session.http, scratch, heap, pipe, place }.run();
+                    session.http.heap_extent = extent;
+                    before != session.http.requests || !session.http.idle()
+                }
+                Some(SessionKind::Stream) => session.stream.run(pipe),
+                None => false,
+            };
+            if active {
+                session.active_at = header.clock;
+            } else if idle && pipe.may_write() {
+                match session.kind() {
+                    Some(SessionKind::Http) => session.http.close(pipe),
+                    _ => session.stream.close(pipe),
+                }
+            }
+        });
+    }
+
+    /// Slice clock at which the session is idle for too long.
+    pub(crate) fn idle_at(&self, state: &SlotState) -> Option<i64> {
+        (self.idle_us > 0).then(|| state.session.active_at + self.idle_us)
+    }
+}
+
+impl CapsuleList for SessionLayer {
+    fn layer(&self) -> LayerId {
+        SESSION_LAYER
+    }
+
+    fn get_id(&self, handle: CapsuleHandle) -> Option<CapsuleId> {
+        let slot = u32::try_from(handle.0).ok()?;
+        let incarnation = self.plugged.get(slot as usize).copied().filter(|i| *i != 0)?;
+        Some(CapsuleId::new(SliceKey { slot, incarnation }, SESSION_LAYER))
+    }
+
+    fn get_handle(&self, id: CapsuleId) -> Option<CapsuleHandle> {
+        let handle = CapsuleHandle(u64::from(id.slice.slot));
+        (self.get_id(handle) == Some(id)).then_some(handle)
+    }
+
+    fn unplug_capsule(&mut self, id: CapsuleId, _: &mut [u8]) -> Result<usize, SliceError> {
+        self.get_handle(id).ok_or(SliceError::Unknown { id })?;
+        self.detach(id.slice.slot);
+        Ok(0)
+    }
+
+    fn plug_capsule(&mut self, id: CapsuleId, _: &[u8]) -> Result<CapsuleHandle, SliceError> {
+        let slot = id.slice.slot;
+        let refused = |why| SliceError::Refused { id, why };
+        if self.plugged.get(slot as usize).is_none_or(|i| *i != 0) {
+            return Err(SliceError::Taken { id });
+        }
+        let state = self.memory.state(slot).ok_or(SliceError::Unknown { id })?;
+        // SAFETY: the TCP capsule, on which this one depends, was plugged before and has checked that this image made the slot.
+        let session = unsafe { &(*state).session };
+        session.kind().ok_or(refused("no session's state"))?;
+        if session.heap_extent() != 0 {
+            // SAFETY: the slot is mapped, and nobody else is using its heap.
+            let heap = Heap::attach(unsafe { self.memory.heap(slot) }).map_err(|_| refused("its heap is damaged"))?;
+            if heap.extent() != session.heap_extent() as usize {
+                return Err(refused("its heap is not as long as it says"));
+            }
+        }
+        self.attach(id.slice);
+        Ok(CapsuleHandle(u64::from(slot)))
+    }
+
+    fn get_ref(&self, handle: CapsuleHandle) -> Result<(), SliceError> {
+        self.memory.refs().get_ref(u32::try_from(handle.0).unwrap_or(u32::MAX))
+    }
+
+    fn put_ref(&self, handle: CapsuleHandle) {
+        let slot = u32::try_from(handle.0).unwrap_or(u32::MAX);
+        let Some(state) = self.memory.state(slot) else { return };
+        // SAFETY: a reference ends, so the slot holds a slice of this guest; nobody borrows its state across this call.
+        self.memory.put_ref(slot, || unsafe { (*state).meta() });
+    }
+}

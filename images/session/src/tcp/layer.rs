@@ -1,0 +1,365 @@
+//! The TCP layer of this guest: all connections that are attached here.
+
+use crate::clock::{MS, SECOND};
+use crate::flows::FlowTable;
+use crate::frame::Segment;
+use crate::host::Host;
+use crate::memory::Memory;
+use crate::slot::{MAGIC, SlotState, TCP_LAYER};
+use crate::tcp::TcpState;
+use crate::tcp::state::{ACK_DELAY_MS, phase};
+use crate::wire::{OnePacket, Wire};
+use alloc::vec;
+use alloc::vec::Vec;
+use escape_abi::message::Flow;
+use escape_capsule::{CapsuleHandle, CapsuleId, CapsuleList, LayerId, SliceError, SliceKey};
+use smoltcp::iface::{Config, Interface, PollResult};
+use smoltcp::socket::tcp::State;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address};
+
+/// A connection request that is not answered is given up.
+const EMBRYONIC: i64 = 5 * SECOND;
+/// A silent peer is asked whether it is still there after this, then every [`PROBE_EVERY`], [`PROBES_MAX`] times.
+const PROBE_AFTER: i64 = 60 * SECOND;
+const PROBE_EVERY: i64 = 10 * SECOND;
+const PROBES_MAX: u32 = 5;
+/// A peer that acknowledges nothing is given up.
+const SILENCE_MAX: i64 = 120 * SECOND;
+/// A peer that does not close its side after we closed ours is given up (FIN-WAIT-2 has no end of its own).
+const HALF_CLOSED_MAX: i64 = 30 * SECOND;
+/// At most one probe per slice in this time is sent because of a segment that nobody should have sent (RFC 5961).
+const CHALLENGE_EVERY: i64 = SECOND;
+
+/// What this guest knows of an attached connection beside its slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attached {
+    /// Incarnation; 0 = nothing is attached.
+    incarnation: u64,
+    /// The slice's clock minus this guest's, us.
+    offset: i64,
+    flow: Flow,
+    /// Guest time of the last challenge.
+    challenged_at: i64,
+}
+
+/// Why a slice is run.
+#[derive(Clone, Copy)]
+pub(crate) enum TcpEvent<'a> {
+    /// A segment came in.
+    Segment(&'a Segment<'a>),
+    /// A deadline may have passed.
+    Timer,
+    /// It was plugged: whatever its peer may have missed goes out now.
+    Plugged,
+    /// Ask the peer where it is.
+    Challenge,
+}
+
+/// The layer.
+pub(crate) struct TcpLayer<H: Host> {
+    iface: Interface,
+    pub wire: Wire<H>,
+    pub flows: FlowTable,
+    memory: Memory,
+    attached: Vec<Attached>,
+    image_id: u64,
+    seed: u64,
+    ip: [u8; 4],
+}
+
+impl<H: Host> TcpLayer<H> {
+    pub(crate) fn new(memory: Memory, host: H, ip: [u8; 4], mac: [u8; 6], image_id: u64, seed: u64) -> Self {
+        let mut wire = Wire::new(host, mac);
+        Self {
+            iface: interface(&mut wire, ip, seed),
+            wire,
+            flows: FlowTable::new(seed.rotate_left(17)),
+            memory,
+            attached: vec![Attached::default(); memory.n_slots() as usize],
+            image_id,
+            seed,
+            ip,
+        }
+    }
+
+    /// Whether inbound checksums were verified by somebody else.
+    pub(crate) fn trust_rx_checksums(&mut self, trust: bool) {
+        self.wire.trust_rx_checksums(trust);
+        // smoltcp asks a device for its capabilities once.
+        self.iface = interface(&mut self.wire, self.ip, self.seed.wrapping_add(1));
+    }
+
+    pub(crate) fn incarnation(&self, slot: u32) -> Option<u64> {
+        self.attached.get(slot as usize).map(|a| a.incarnation).filter(|i| *i != 0)
+    }
+
+    /// Attaches a connection; its flow must be free.
+    pub(crate) fn attach(&mut self, key: SliceKey, flow: Flow, clock: i64) -> bool {
+        let now = self.wire.host.now_us();
+        let Some(place) = self.attached.get_mut(key.slot as usize) else { return false };
+        if place.incarnation != 0 || key.incarnation == 0 || !self.flows.insert(flow, key.slot) {
+            return false;
+        }
+        *place = Attached {
+            incarnation: key.incarnation,
+            offset: clock.wrapping_sub(now),
+            flow,
+            challenged_at: now - CHALLENGE_EVERY,
+        };
+        true
+    }
+
+    /// Detaches a connection without looking at its slot.
+    pub(crate) fn detach(&mut self, slot: u32) {
+        if let Some(place) = self.attached.get_mut(slot as usize).filter(|a| a.incarnation != 0) {
+            self.flows.remove(place.flow);
+            *place = Attached::default();
+        }
+    }
+
+    /// A challenge may be sent now.
+    pub(crate) fn may_challenge(&mut self, slot: u32) -> bool {
+        let now = self.wire.host.now_us();
+        let Some(a) = self.attached.get_mut(slot as usize) else { return false };
+        let may = now - a.challenged_at >= CHALLENGE_EVERY;
+        if may {
+            a.challenged_at = now;
+        }
+        may
+    }
+
+    /// A guest time as the slice's clock would say it.
+    pub(crate) fn slice_time(&self, slot: u32, now: i64) -> i64 {
+        now.wrapping_add(self.attached.get(slot as usize).map_or(0, |a| a.offset))
+    }
+
+    /// Before every poll of a slice: its clock, its timestamp, its peer's address.
+    pub(crate) fn enter(&mut self, state: &mut SlotState) {
+        let slot = state.header.key.slot as usize;
+        let offset = self.attached.get(slot).map_or(0, |a| a.offset);
+        state.header.advance(self.wire.host.now_us(), offset);
+        let ms = (state.header.clock / MS) as u32; // modulo 2^32, as timestamps are
+        TcpState::set_tsval(state.header.ts_base.wrapping_add(ms));
+        self.wire.begin(state.header.peer_mac);
+    }
+
+    /// What the event asks of TCP, before the session runs. Returns whether something was sent again.
+    pub(crate) fn handle(&mut self, state: &mut SlotState, event: TcpEvent<'_>) -> bool {
+        match event {
+            TcpEvent::Segment(s) => {
+                state.tcp.note_segment(s, state.header.clock);
+                let now = Instant::from_micros(state.header.stack_now());
+                let mut device = OnePacket { packet: Some(s.packet), wire: &mut self.wire };
+                state.tcp.with_set(|set| self.iface.poll_ingress_single(now, &mut device, set));
+                false
+            }
+            TcpEvent::Timer => self.timers(state),
+            TcpEvent::Plugged => {
+                state.tcp.reattach();
+                self.force_output(state)
+            }
+            TcpEvent::Challenge => {
+                self.probe(state);
+                false
+            }
+        }
+    }
+
+    fn timers(&mut self, state: &mut SlotState) -> bool {
+        let clock = state.header.clock;
+        let silence = clock - state.tcp.heard_at;
+        let give_up = match state.tcp.phase {
+            phase::EMBRYONIC => clock - state.tcp.since >= EMBRYONIC,
+            phase::HALF_CLOSED => clock - state.tcp.since >= HALF_CLOSED_MAX,
+            _ => silence >= SILENCE_MAX || (state.tcp.probes >= PROBES_MAX && silence >= probe_at(PROBES_MAX)),
+        };
+        if give_up {
+            state.tcp.abandoned = 1;
+            return false;
+        }
+        if state.tcp.retransmit.due_at != 0 && clock >= state.tcp.retransmit.due_at {
+            return self.force_output(state);
+        }
+        if state.tcp.retransmit.due_at == 0 && silence >= probe_at(state.tcp.probes) {
+            state.tcp.probes += 1;
+            self.probe(state);
+        }
+        false
+    }
+
+    /// All output that smoltcp has now.
+    pub(crate) fn egress(&mut self, state: &mut SlotState) {
+        let now = Instant::from_micros(state.header.stack_now());
+        let mut device = OnePacket { packet: None, wire: &mut self.wire };
+        state.tcp.with_set(|set| while self.iface.poll_egress(now, &mut device, set) != PollResult::None {});
+    }
+
+    /// Sends at once whatever the peer may have missed: unacknowledged bytes, SYN or FIN, or else the present ACK and window.
+    /// Egress was drained before. Returns whether something that occupies sequence space was sent again.
+    fn force_output(&mut self, state: &mut SlotState) -> bool {
+        if !outstanding(&mut state.tcp) {
+            self.probe(state);
+            return false;
+        }
+        let before = self.wire.emitted.seq_frames;
+        // Let smoltcp's clock jump to its next deadlines: perhaps a delayed ACK first, then the retransmission or window probe.
+        for _ in 0..3 {
+            let now = Instant::from_micros(state.header.stack_now());
+            let Some(at) = state.tcp.with_set(|set| self.iface.poll_at(now, set)) else { break };
+            state.header.skew += (at - now).total_micros() as i64 * i64::from(at > now);
+            self.egress(state);
+            if self.wire.emitted.seq_frames > before {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Sends one old byte with the present ACK and window: the peer's answer tells where it is (RFC 9293, 3.8.4).
+    fn probe(&mut self, state: &mut SlotState) {
+        let can = |s: State| matches!(s, State::Established | State::CloseWait | State::FinWait2);
+        if !state.tcp.with_socket(|s| can(s.state())) {
+            return;
+        }
+        // smoltcp sends a keep-alive at once when the option is set; a long interval keeps it from sending another.
+        state.tcp.with_socket(|s| s.set_keep_alive(Some(Duration::from_secs(3600))));
+        self.egress(state);
+        state.tcp.with_socket(|s| s.set_keep_alive(None));
+    }
+
+    /// After all output: brings the capsule's own state up to date. Returns whether the connection is over.
+    pub(crate) fn settle(&mut self, state: &mut SlotState, resent: bool) -> bool {
+        let base = core::ptr::from_mut(state) as usize;
+        let clock = state.header.clock;
+        state.tcp.note_emitted(&self.wire.emitted, clock);
+        let socket_state = state.tcp.observe(base);
+        if socket_state == State::TimeWait && state.tcp.owes_ack() {
+            // The slice ends here, so the ACK of the peer's FIN cannot wait for its delay.
+            state.header.skew += ACK_DELAY_MS as i64 * MS;
+            self.egress(state);
+            state.tcp.note_emitted(&self.wire.emitted, clock);
+            state.tcp.observe(base);
+        }
+        let out = outstanding(&mut state.tcp);
+        let snd_nxt = state.tcp.snd_nxt();
+        state.tcp.retransmit.arm(out, resent, snd_nxt, clock);
+        state.tcp.enter_phase(socket_state, clock);
+        // Listening again = reset during the handshake.
+        let over = matches!(socket_state, State::TimeWait | State::Closed | State::Listen);
+        over || state.tcp.abandoned != 0
+    }
+
+    /// When TCP wants to be run next, in guest time.
+    pub(crate) fn deadline(&mut self, state: &mut SlotState) -> i64 {
+        let (slot, clock) = (state.header.key.slot, state.header.clock);
+        let offset = self.attached.get(slot as usize).map_or(0, |a| a.offset);
+        let stack_now = state.header.stack_now();
+        let poll = state.tcp.with_set(|set| self.iface.poll_at(Instant::from_micros(stack_now), set));
+        let tcp = &state.tcp;
+        let mut at = match tcp.phase {
+            phase::EMBRYONIC => tcp.since + EMBRYONIC,
+            phase::HALF_CLOSED => tcp.since + HALF_CLOSED_MAX,
+            _ if tcp.retransmit.due_at != 0 => tcp.heard_at + SILENCE_MAX,
+            _ => tcp.heard_at + probe_at(tcp.probes),
+        };
+        if tcp.retransmit.due_at != 0 {
+            at = at.min(tcp.retransmit.due_at);
+        }
+        if let Some(poll) = poll {
+            // "At once" can only mean that the way out is full.
+            at = at.min((poll.total_micros() - state.header.skew).max(clock + MS));
+        }
+        at.wrapping_sub(offset)
+    }
+
+    /// The slot's state, if a slice that this image can read lies there. Reads the header only.
+    pub(crate) fn header_ok(&self, key: SliceKey) -> Result<(), &'static str> {
+        let Some(state) = self.memory.state(key.slot) else { return Err("no such slot") };
+        // SAFETY: the host names a slot only when its memory is there; the header is integers only, so any bytes are one.
+        let header = unsafe { (&raw const (*state).header).read() };
+        if header.magic != MAGIC || header.key != key || header.closed != 0 {
+            return Err("not this slice's header");
+        }
+        if header.image_id != self.image_id {
+            return Err(WRONG_IMAGE);
+        }
+        Ok(())
+    }
+}
+
+/// The refusal of a slice that another image made.
+pub(crate) const WRONG_IMAGE: &str = "made by another image";
+
+/// Silence at which probe number `sent` + 1 is due.
+const fn probe_at(sent: u32) -> i64 {
+    PROBE_AFTER + PROBE_EVERY * sent as i64
+}
+
+/// Something is out that the peer has not acknowledged, or waits for its window.
+fn outstanding(tcp: &mut TcpState) -> bool {
+    tcp.with_socket(|s| {
+        s.send_queue() > 0
+            || matches!(s.state(), State::SynReceived | State::FinWait1 | State::Closing | State::LastAck)
+    })
+}
+
+fn interface<H: Host>(wire: &mut Wire<H>, ip: [u8; 4], seed: u64) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = seed; // initial sequence numbers
+    let mut iface = Interface::new(config, &mut OnePacket { packet: None, wire }, Instant::ZERO);
+    iface.update_ip_addrs(|addresses| {
+        // There is room for the first address.
+        let _ = addresses.push(IpCidr::new(Ipv4Address::from(ip).into(), 8));
+    });
+    // The next hop does not matter on an IP medium, but smoltcp wants a route to every peer.
+    let _ = iface.routes_mut().add_default_ipv4_route(Ipv4Address::from(ip));
+    iface
+}
+
+impl<H: Host> CapsuleList for TcpLayer<H> {
+    fn layer(&self) -> LayerId {
+        TCP_LAYER
+    }
+
+    fn get_id(&self, handle: CapsuleHandle) -> Option<CapsuleId> {
+        let slot = u32::try_from(handle.0).ok()?;
+        let incarnation = self.incarnation(slot)?;
+        Some(CapsuleId::new(SliceKey { slot, incarnation }, TCP_LAYER))
+    }
+
+    fn get_handle(&self, id: CapsuleId) -> Option<CapsuleHandle> {
+        let handle = CapsuleHandle(u64::from(id.slice.slot));
+        (self.get_id(handle) == Some(id)).then_some(handle)
+    }
+
+    fn unplug_capsule(&mut self, id: CapsuleId, _: &mut [u8]) -> Result<usize, SliceError> {
+        self.get_handle(id).ok_or(SliceError::Unknown { id })?;
+        self.detach(id.slice.slot);
+        Ok(0)
+    }
+
+    fn plug_capsule(&mut self, id: CapsuleId, _: &[u8]) -> Result<CapsuleHandle, SliceError> {
+        self.header_ok(id.slice).map_err(|why| SliceError::Refused { id, why })?;
+        let state = self.memory.state(id.slice.slot).ok_or(SliceError::Unknown { id })?;
+        // SAFETY: as in `header_ok`.
+        let header = unsafe { (&raw const (*state).header).read() };
+        // The slice's clock stood still since its last event: it goes on from there, whatever this guest's clock says.
+        if !self.attach(id.slice, header.flow, header.clock) {
+            return Err(SliceError::Taken { id });
+        }
+        Ok(CapsuleHandle(u64::from(id.slice.slot)))
+    }
+
+    fn get_ref(&self, handle: CapsuleHandle) -> Result<(), SliceError> {
+        let slot = u32::try_from(handle.0).unwrap_or(u32::MAX);
+        self.memory.refs().get_ref(slot)
+    }
+
+    fn put_ref(&self, handle: CapsuleHandle) {
+        let slot = u32::try_from(handle.0).unwrap_or(u32::MAX);
+        let Some(state) = self.memory.state(slot) else { return };
+        // SAFETY: `put_ref` ends a reference, so the slot holds a slice of this guest; nobody borrows its state across this call.
+        self.memory.put_ref(slot, || unsafe { (*state).meta() });
+    }
+}
