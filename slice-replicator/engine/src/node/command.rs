@@ -17,7 +17,10 @@ pub struct PlugSlice {
 /// A command; the caller carries them out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Send the checkpoint that was captured last for `head.slice` (the body is the caller's).
+    /// Send the checkpoint that was captured last for `head.slice` (the body is the caller's). Comes at once after its
+    /// `Captured`; a CLOSE may come once more later, behind a full copy of the same number: its body is not looked at
+    /// then and may be empty. Frames of one slice to one receiver must stay in the order of the commands, so the
+    /// checkpoints that follow a full copy go behind it on the same channel until it is acknowledged.
     Send {
         /// To whom (one, or both while DUAL).
         to: Member,
@@ -161,7 +164,8 @@ pub enum Command {
         /// Group.
         group: GroupId,
     },
-    /// T7: forget the group's slices in silence: held frames dropped, guest told to discard, no frame leaves.
+    /// Forget these slices of the group in silence: held frames dropped, guest told to discard, no frame leaves. All of
+    /// them when the node is deposed (T7), one when the guest refused its plug.
     DropGroup {
         /// Group.
         group: GroupId,

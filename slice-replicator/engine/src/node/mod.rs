@@ -1,9 +1,23 @@
 //! The node: owner of some groups, standby of others.
 
+mod activation;
 mod command;
+mod commit;
 mod config;
+mod engine;
 mod event;
+mod image;
+mod owned_group;
+mod owned_slice;
+mod ownership;
+mod protection;
+mod slice_table;
+mod standby;
+mod track;
+mod view;
+mod waiting;
 
 pub use command::{Command, PlugSlice};
 pub use config::NodeConfig;
+pub use engine::{NodeEngine, SliceTally};
 pub use event::{Event, RefuseApply};

@@ -1,0 +1,236 @@
+//! The node's engine: one event in, commands out.
+
+use super::command::Command;
+use super::commit::Capture;
+use super::config::NodeConfig;
+use super::event::Event;
+use super::image::Image;
+use super::owned_group::OwnedGroup;
+use super::owned_slice::OwnedSlice;
+use super::slice_table::SliceTable;
+use super::view::RecordsView;
+use super::waiting::{Waiting, WaitingRoom};
+use crate::{Micros, Mutant};
+use escape_proto::{Epoch, GroupId, GroupRecord, Incarnation, Member, Mode, NodeId, SliceId};
+use std::collections::BTreeMap;
+
+/// Owner of some groups, standby of others (T1–T8, T10, T11 as far as a node takes part in them).
+///
+/// Feed it every event in the order in which the node's thread saw them, and carry out the commands in order. An event
+/// of the commit path (`Captured`, `Checkpoint`, `Applied`, `Acked`) costs constant time and no allocation.
+#[derive(Debug)]
+pub struct NodeEngine {
+    pub(super) config: NodeConfig,
+    /// This life; `None` before the join and after the own death.
+    pub(super) me: Option<Member>,
+    pub(super) view: RecordsView,
+    /// Nodes that can be reached, and in which life.
+    pub(super) links: BTreeMap<NodeId, Incarnation>,
+    pub(super) owned: BTreeMap<GroupId, OwnedGroup>,
+    /// Slices of the owned groups.
+    pub(super) ledger: SliceTable<OwnedSlice>,
+    /// Slices that this node stands by for.
+    pub(super) images: SliceTable<Image>,
+    /// Applies under way per group.
+    pub(super) applying: BTreeMap<GroupId, u32>,
+    pub(super) waiting: WaitingRoom,
+    pub(super) guest_up: bool,
+    pub(super) guest_reported_at: Option<Micros>,
+    last_number: u64,
+    last_turn: Option<Micros>,
+}
+
+/// How many slices a node has, by their protection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SliceTally {
+    /// Owned, and their latest checkpoint is acknowledged by the group's standby.
+    pub protected: u32,
+    /// Owned, other.
+    pub solo: u32,
+    /// Images held for others.
+    pub standby: u32,
+}
+
+impl NodeEngine {
+    /// The engine of a node that has not joined yet.
+    pub fn new(config: NodeConfig) -> Self {
+        let waiting = WaitingRoom::new(config.waiting_per_group_max, config.waiting_max);
+        Self {
+            config,
+            me: None,
+            view: RecordsView::default(),
+            links: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            ledger: SliceTable::new(),
+            images: SliceTable::new(),
+            applying: BTreeMap::new(),
+            waiting,
+            guest_up: false,
+            guest_reported_at: None,
+            last_number: 0,
+            last_turn: None,
+        }
+    }
+
+    /// Takes an event at local time `now` (microseconds, never going back) and appends what is to be done to `out`.
+    pub fn on(&mut self, now: Micros, event: Event, out: &mut Vec<Command>) {
+        let late = self.last_turn.is_some_and(|last| now.saturating_sub(last) > self.config.pause_limit_us);
+        self.last_turn = Some(now);
+        if let Event::Joined(me) = event {
+            return self.joined(me, out);
+        }
+        if self.me.is_none() {
+            return self.before_join(event, out);
+        }
+        if late {
+            self.after_pause(now, out);
+        }
+        match event {
+            Event::Captured { group, slice, kind, generation, rcv_covered, flow, chain } => {
+                self.captured(now, Capture { group, slice, kind, generation, rcv_covered, flow, chain }, out);
+            }
+            Event::Checkpoint { from, head, body } => self.checkpoint(Waiting { from, head, body }, out),
+            Event::Applied { from, head, result } => self.applied(from, head, result, out),
+            Event::Acked { from, ack } => self.acked(now, from, ack, out),
+            other => {
+                self.rare(now, other, out);
+                self.drive(now, out);
+            }
+        }
+    }
+
+    /// Events that are not on the commit path.
+    fn rare(&mut self, now: Micros, event: Event, out: &mut Vec<Command>) {
+        match event {
+            Event::Records { nodes, groups, buckets: _ } => self.records(now, nodes, groups, out),
+            Event::Outcome { attempt, group, outcome } => self.outcome(now, attempt, group, outcome, out),
+            Event::PeerUp(member) => self.peer_up(now, member, out),
+            Event::PeerDown(member) => self.peer_down(now, member, out),
+            Event::Refused { from, refusal } => self.refused(now, from, &refusal, out),
+            Event::Probe { from, group, epoch: _, nonce } => self.probed(from, group, nonce, out),
+            Event::ProbeReply { from, group, epoch, nonce, standing_by } => {
+                self.probe_answered(now, from, (group, epoch), nonce, standing_by, out);
+            }
+            Event::GateClosed { group, epoch } => self.gate_closed(now, group, epoch, out),
+            Event::Flipped { group, epoch } => self.flipped(group, epoch, out),
+            Event::Plugged { group, slice, ok } => self.plugged(group, slice, ok, out),
+            Event::Quarantined { group, slice } => self.quarantined(now, group, slice, out),
+            Event::GuestDown => self.guest_down(now, out),
+            Event::GuestReady => self.guest_ready(out),
+            Event::Tick
+            | Event::Joined(_)
+            | Event::Captured { .. }
+            | Event::Checkpoint { .. }
+            | Event::Applied { .. }
+            | Event::Acked { .. } => {}
+        }
+    }
+
+    /// A new life (T1): whatever was known belongs to the old one.
+    fn joined(&mut self, me: Member, out: &mut Vec<Command>) {
+        if me.node == self.config.me && self.me.is_none_or(|old| old.inc < me.inc) {
+            self.forget_everything(out);
+            self.me = Some(me);
+        }
+    }
+
+    /// Not in the cell: bodies are dropped, links and the guest are kept track of, nothing else counts.
+    fn before_join(&mut self, event: Event, out: &mut Vec<Command>) {
+        match event {
+            Event::Checkpoint { body, .. } => out.push(Command::DropBody { body }),
+            Event::GuestReady => self.guest_up = true,
+            Event::GuestDown => self.guest_up = false,
+            Event::PeerUp(m) => {
+                self.links.insert(m.node, m.inc);
+            }
+            Event::PeerDown(m) if self.links.get(&m.node) == Some(&m.inc) => {
+                self.links.remove(&m.node);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody until T1 (R8).
+    pub(super) fn forget_everything(&mut self, out: &mut Vec<Command>) {
+        for group in self.waiting.groups() {
+            out.extend(self.waiting.leave(group).into_iter().map(|w| Command::DropBody { body: w.body }));
+        }
+        self.me = None;
+        self.view = RecordsView::default();
+        self.owned.clear();
+        self.ledger.clear();
+        self.images.clear();
+        self.applying.clear();
+        self.guest_reported_at = None;
+    }
+
+    /// A number for an attempt or a nonce; never used twice by this engine.
+    pub(super) const fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// The same member: node and incarnation (I3).
+    pub(super) fn is_same(&self, a: Member, b: Member) -> bool {
+        a == b || (self.config.broken == Some(Mutant::StandbyAmnesia) && a.node == b.node)
+    }
+
+    /// Can this life of a node be reached?
+    pub(super) fn is_linked(&self, member: Member) -> bool {
+        self.links.get(&member.node).is_some_and(|&inc| self.is_same(member, Member { node: member.node, inc }))
+    }
+
+    /// This life, if the node is in the cell.
+    pub const fn me(&self) -> Option<Member> {
+        self.me
+    }
+
+    /// The newest record of a group that this node has seen.
+    pub fn record(&self, group: GroupId) -> Option<&GroupRecord> {
+        self.view.group(group)
+    }
+
+    /// All newest records.
+    pub fn group_records(&self) -> impl Iterator<Item = &GroupRecord> {
+        self.view.groups()
+    }
+
+    /// The newest node records.
+    pub fn node_records(&self) -> impl Iterator<Item = &escape_proto::NodeRecord> {
+        self.view.nodes()
+    }
+
+    /// Does this node own the group now?
+    pub fn owns(&self, group: GroupId) -> bool {
+        self.owned.contains_key(&group)
+    }
+
+    /// The owned slices of a group and their flows (what a new edge is told).
+    pub fn owned_slices(&self, group: GroupId) -> impl Iterator<Item = (SliceId, escape_proto::Flow)> {
+        let members = self.owned.get(&group).map_or(&[][..], |g| g.members.as_slice());
+        members.iter().filter_map(|s| self.ledger.get(*s).map(|e| (*s, e.flow)))
+    }
+
+    /// Owned groups whose gate was closed before their input came here, with the present epoch: what is repeated to an
+    /// edge whose link is new.
+    pub fn gated_groups(&self) -> impl Iterator<Item = (GroupId, Epoch)> {
+        self.owned.iter().filter(|(_, g)| g.is_gated()).map(|(id, g)| (*id, g.record.epoch))
+    }
+
+    /// Slices by protection. Looks at each: for figures, not for the commit path.
+    pub fn tally(&self) -> SliceTally {
+        let mut tally = SliceTally { standby: clamp(self.images.len()), ..SliceTally::default() };
+        for (_, e) in self.ledger.iter() {
+            let paired = self.owned.get(&e.group).is_some_and(|g| g.record.mode == Mode::Paired);
+            match paired && e.standby.acked >= e.last.0 {
+                true => tally.protected += 1,
+                false => tally.solo += 1,
+            }
+        }
+        tally
+    }
+}
+
+fn clamp(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
