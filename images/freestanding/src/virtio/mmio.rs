@@ -74,7 +74,7 @@ impl Mmio {
     pub fn negotiate(&self, needed: u64, wanted: u64) -> Result<u64, VirtioError> {
         let offered = self.offered();
         if offered & needed != needed {
-            self.write(STATUS, FAILED);
+            self.write(STATUS, self.read(STATUS) | FAILED);
             return Err(VirtioError::Features(needed & !offered));
         }
         let agreed = offered & (needed | wanted);
@@ -84,7 +84,8 @@ impl Mmio {
         }
         self.write(STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
         if self.read(STATUS) & FEATURES_OK == 0 {
-            self.write(STATUS, FAILED);
+            // Status bits are only ever added (section 2.1): those that the device kept, and this.
+            self.write(STATUS, self.read(STATUS) | FAILED);
             return Err(VirtioError::Refused);
         }
         Ok(agreed)
