@@ -2,5 +2,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod doctor;
 pub mod drill;
+pub mod exit;
 pub mod load;

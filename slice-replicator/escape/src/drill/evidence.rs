@@ -42,46 +42,52 @@ impl Evidence {
 
     /// Waits of the failed node's clients from the later of fault and scheduled sending to the first right byte, µs.
     pub fn gaps_us(&self) -> Vec<u64> {
-        gaps_us(&self.load.first_bytes, self.load.fault_us)
+        gaps_us(&self.first_of_new_owner(), self.load.fault_us)
     }
 
     /// The same, from the later of detection and scheduled sending: what the failover itself takes. Empty when nothing
     /// was detected.
     pub fn gaps_after_detection_us(&self) -> Vec<u64> {
         let Some(detect_ms) = self.timeline.detect_ms else { return Vec::new() };
-        gaps_us(&self.load.first_bytes, self.load.fault_us + (detect_ms * 1e3) as u64)
+        gaps_us(&self.first_of_new_owner(), self.load.fault_us + us_of(detect_ms))
     }
 
     /// Waits of all other clients from the later of fault and scheduled sending, µs.
     pub fn gaps_others_us(&self) -> Vec<u64> {
-        gaps_us(&self.load.first_bytes_others, self.load.fault_us)
+        let first: Vec<FirstByte> =
+            self.load.first_bytes_others.iter().filter_map(|all| all.first().copied()).collect();
+        gaps_us(&first, self.load.fault_us)
     }
 
     /// Waits of only those of the failed node's clients whose request was due before the first of them was served
     /// again: the others hardly noticed anything.
     pub fn gaps_of_waiting(&self) -> (usize, Quantiles) {
-        let served_us = self.load.first_bytes.iter().filter(|first| self.is_after_failover(first)).map(|f| f.at_us).min();
-        let Some(served_us) = served_us else { return (0, Quantiles::default()) };
-        let waiting: Vec<FirstByte> =
-            self.load.first_bytes.iter().filter(|first| first.scheduled_us <= served_us).copied().collect();
+        let first = self.first_of_new_owner();
+        let Some(served_us) = first.iter().map(|first| first.at_us).min() else { return (0, Quantiles::default()) };
+        let waiting: Vec<FirstByte> = first.into_iter().filter(|first| first.scheduled_us <= served_us).collect();
         (waiting.len(), Quantiles::of_us(gaps_us(&waiting, self.load.fault_us)))
     }
 
     /// Puts the clients' first byte into the timeline.
     pub fn add_first_byte(&mut self) {
-        let first = self.load.first_bytes.iter().filter(|first| self.is_after_failover(first)).map(|f| f.at_us).min();
-        if let Some(at_us) = first {
+        if let Some(at_us) = self.first_of_new_owner().iter().map(|first| first.at_us).min() {
             let t_ms = at_us.saturating_sub(self.load.fault_us) as f64 / 1e3;
             self.timeline.add(Step { t_ms, event: EventKind::FirstByte, node: self.node });
         }
     }
 
-    /// A byte that was under way when the fault happened may come just after it: it shows no recovery.
-    fn is_after_failover(&self, first: &FirstByte) -> bool {
+    /// Of each of the failed node's sessions the first byte since there was a new owner: what came between the fault
+    /// and that was already under way and would hide the gap.
+    fn first_of_new_owner(&self) -> Vec<FirstByte> {
         let raised = self.timeline.steps.iter().find(|step| step.event == EventKind::EpochRaised);
-        let raised_us = raised.map_or(0, |step| (step.t_ms * 1e3) as u64);
-        first.at_us >= self.load.fault_us + raised_us
+        let from_us = self.load.fault_us + raised.map_or(0, |step| us_of(step.t_ms));
+        let first = |all: &Vec<FirstByte>| all.iter().find(|first| first.at_us >= from_us).copied();
+        self.load.first_bytes.iter().filter_map(first).collect()
     }
+}
+
+fn us_of(ms: f64) -> u64 {
+    (ms * 1e3) as u64
 }
 
 fn gaps_us(first_bytes: &[FirstByte], from_us: u64) -> Vec<u64> {

@@ -4,8 +4,8 @@
 //! `report` and `words` tell it to programs and to people.
 
 mod cell_trait;
-mod driver;
 mod drill_result;
+mod driver;
 mod error;
 mod evidence;
 mod fault;
@@ -19,8 +19,8 @@ mod verdict;
 mod words;
 
 pub use cell_trait::{Cell, CellError, Reprotection, ServiceAddresses};
-pub use driver::hold;
 pub use drill_result::DrillResult;
+pub use driver::hold;
 pub use error::DrillError;
 pub use evidence::Evidence;
 pub use fault::{Break, Fault};

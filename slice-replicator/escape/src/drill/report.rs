@@ -41,7 +41,8 @@ pub struct Report {
     pub detect_ms: Option<f64>,
     /// Who suspected it, in order.
     pub detected_by: Option<String>,
-    /// Failed node's sessions: first right byte after the fault − the later of fault and scheduled sending.
+    /// Failed node's sessions: first right byte after the fault − the later of fault and scheduled sending. Bytes that
+    /// the old owner had sent before the fault and that came after it are not taken for a recovery.
     pub gap_ms: Quantiles,
     /// The same, counted from the later of detection and scheduled sending.
     pub gap_after_detection_ms: Quantiles,

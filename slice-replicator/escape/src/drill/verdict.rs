@@ -98,10 +98,8 @@ fn sum(rounds: &[Evidence], of: fn(&Evidence) -> Tally) -> Tally {
 fn p1(rounds: &[Evidence]) -> Finding {
     let tally = sum(rounds, |round| round.of_failed_node);
     let kept = tally.lost == 0 && tally.wrong_bytes == 0;
-    let numbers = format!(
-        "failed node's sessions: {} requests lost or forgotten, {} wrong bytes",
-        tally.lost, tally.wrong_bytes
-    );
+    let numbers =
+        format!("failed node's sessions: {} requests lost or forgotten, {} wrong bytes", tally.lost, tally.wrong_bytes);
     Finding { promise: Promise::P1, kept, numbers }
 }
 

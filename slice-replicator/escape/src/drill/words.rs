@@ -82,7 +82,10 @@ fn tell_load(text: &mut String, result: &DrillResult, options: &DrillOptions) ->
     )?;
     if load.held_back + load.churn_held_back > 0 {
         let (requests, sessions) = (load.held_back, load.churn_held_back);
-        writeln!(text, "note: the load was not offered in full: {requests} requests, {sessions} short sessions held back")?;
+        writeln!(
+            text,
+            "note: the load was not offered in full: {requests} requests, {sessions} short sessions held back"
+        )?;
     }
     for violation in load.described.iter().take(VIOLATIONS_SHOWN) {
         writeln!(text, "  {violation}")?;

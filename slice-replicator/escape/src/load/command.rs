@@ -62,10 +62,10 @@ pub struct RoundLoad {
     pub failed_over: usize,
     /// Sessions of the failed node without a right byte since the fault.
     pub waiting: usize,
-    /// First bytes after the fault, failed node's sessions.
-    pub first_bytes: Vec<FirstByte>,
-    /// First bytes after the fault, all other sessions.
-    pub first_bytes_others: Vec<FirstByte>,
+    /// First bytes of the first replies after the fault, per session of the failed node.
+    pub first_bytes: Vec<Vec<FirstByte>>,
+    /// The same of all other sessions.
+    pub first_bytes_others: Vec<Vec<FirstByte>>,
     /// Violations so far in the run, sessions of failed nodes.
     pub of_failed_node: Tally,
     /// Violations so far in the run, other sessions.

@@ -15,7 +15,9 @@ pub enum LoadError {
         source: io::Error,
     },
     /// Not enough file descriptors for the sessions.
-    #[error("{wanted} open files are needed for the sessions, the limit is {limit}: raise it (ulimit -Hn, or LimitNOFILE= in the unit)")]
+    #[error(
+        "{wanted} open files are needed for the sessions, the limit is {limit}: raise it (ulimit -Hn, or LimitNOFILE= in the unit)"
+    )]
     FileLimit {
         /// Descriptors needed.
         wanted: u64,

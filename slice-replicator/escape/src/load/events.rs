@@ -80,11 +80,10 @@ impl Generator {
             return false;
         }
         let answered = matches!(&connection.talk, Talk::Http(session) if session.in_flight() == 0);
-        if answered && connection.life == Life::Short && connection.stage == Stage::Open {
-            if let Err(error) = connection.end() {
-                self.lose(index, &error.to_string());
-                return false;
-            }
+        let is_over = answered && connection.life == Life::Short && connection.stage == Stage::Open;
+        if is_over && let Err(error) = connection.end() {
+            self.lose(index, &error.to_string());
+            return false;
         }
         true
     }

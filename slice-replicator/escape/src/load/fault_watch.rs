@@ -1,8 +1,14 @@
-//! What each session saw of a fault: its first right byte after it.
+//! What each session saw of a fault: its first right bytes after it.
+//!
+//! Not the first one alone: a reply that the old owner had released before the fault may come just after it, and says
+//! nothing about the failover. Who judges knows when the new owner began and takes the first byte from then on.
 
 use super::http_session::Completion;
 
-/// First right byte of one session after the fault.
+/// Replies kept per session after the fault; later ones are of no interest. More than a session has under way.
+pub const FIRST_BYTES_MAX: usize = 8;
+
+/// First byte of a right reply after the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstByte {
     /// When the request that was answered was scheduled.
@@ -25,7 +31,8 @@ pub struct FaultWatch {
     fault_us: u64,
     node: u16,
     on_failed_node: Vec<bool>,
-    first: Vec<Option<FirstByte>>,
+    /// In order; at most [`FIRST_BYTES_MAX`] each.
+    first: Vec<Vec<FirstByte>>,
     given_up: usize,
     /// Sessions of the failed node without a right byte since the fault.
     waiting: usize,
@@ -38,7 +45,7 @@ impl FaultWatch {
     /// A fault at `fault_us` on `node`, which serves the sessions marked in `on_failed_node`.
     pub fn new(fault_us: u64, node: u16, on_failed_node: Vec<bool>) -> Self {
         let waiting = on_failed_node.iter().filter(|&&on| on).count();
-        let first = vec![None; on_failed_node.len()];
+        let first = vec![Vec::new(); on_failed_node.len()];
         Self { fault_us, node, on_failed_node, given_up: 0, first, waiting, in_flight: 0, in_flight_on_failed_node: 0 }
     }
 
@@ -49,15 +56,16 @@ impl FaultWatch {
         }
         let at_us =
             if completion.first_byte_us > self.fault_us { completion.first_byte_us } else { completion.done_us };
-        if let Some(first @ None) = self.first.get_mut(session) {
-            *first = Some(FirstByte { scheduled_us: completion.scheduled_us, at_us });
-            self.waiting -= usize::from(self.is_on_failed_node(session));
+        let Some(first) = self.first.get_mut(session).filter(|first| first.len() < FIRST_BYTES_MAX) else { return };
+        first.push(FirstByte { scheduled_us: completion.scheduled_us, at_us });
+        if first.len() == 1 && self.is_on_failed_node(session) {
+            self.waiting -= 1;
         }
     }
 
     /// `session` was given up: nothing more will come from it.
     pub fn given_up(&mut self, session: usize) {
-        if self.first.get(session) == Some(&None) && self.is_on_failed_node(session) {
+        if self.first.get(session).is_some_and(Vec::is_empty) && self.is_on_failed_node(session) {
             self.waiting -= 1;
             self.given_up += 1;
             // It has no first byte and never will; without the mark it is not counted twice.
@@ -105,10 +113,11 @@ impl FaultWatch {
         (self.in_flight, self.in_flight_on_failed_node)
     }
 
-    /// First bytes of the sessions that the failed node served (`true`) or did not serve.
-    pub fn first_bytes(&self, on_failed_node: bool) -> Vec<FirstByte> {
+    /// First bytes of each session that the failed node served (`true`) or did not serve (`false`).
+    pub fn first_bytes(&self, on_failed_node: bool) -> Vec<Vec<FirstByte>> {
         let sessions = self.first.iter().zip(&self.on_failed_node);
-        sessions.filter(|&(_, &on)| on == on_failed_node).filter_map(|(first, _)| *first).collect()
+        let chosen = sessions.filter(|&(first, &on)| on == on_failed_node && !first.is_empty());
+        chosen.map(|(first, _)| first.clone()).collect()
     }
 }
 
@@ -126,8 +135,9 @@ mod tests {
         watch.replied(0, &completion(900, 1_050, 1_060));
         watch.replied(0, &completion(950, 1_070, 1_080));
         watch.replied(1, &completion(1_500, 1_510, 1_520));
-        let gaps: Vec<u64> = watch.first_bytes(true).iter().map(|first| first.gap_us(1_000)).collect();
-        assert_eq!(gaps, [50, 10], "only the first byte counts");
+        let gaps: Vec<Vec<u64>> =
+            watch.first_bytes(true).iter().map(|first| first.iter().map(|byte| byte.gap_us(1_000)).collect()).collect();
+        assert_eq!(gaps, [vec![50, 70], vec![10]]);
         assert_eq!(watch.waiting(), 0);
         assert!(watch.first_bytes(false).is_empty());
     }
@@ -138,7 +148,7 @@ mod tests {
         watch.replied(0, &completion(900, 990, 1_000));
         assert_eq!(watch.waiting(), 1);
         watch.replied(0, &completion(900, 990, 1_001));
-        assert_eq!(watch.first_bytes(true), [FirstByte { scheduled_us: 900, at_us: 1_001 }]);
+        assert_eq!(watch.first_bytes(true), [vec![FirstByte { scheduled_us: 900, at_us: 1_001 }]]);
     }
 
     #[test]

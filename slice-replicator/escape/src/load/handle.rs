@@ -76,7 +76,13 @@ impl LoadHandle {
             }
             if gone > 0 || begun.elapsed() >= limit || self.thread.is_finished() {
                 let first = self.live.first_violation.get().map_or(String::new(), |first| format!("; first: {first}"));
-                return Err(LoadError::NotOpened { open, sessions: self.sessions, gone, after: begun.elapsed(), first });
+                return Err(LoadError::NotOpened {
+                    open,
+                    sessions: self.sessions,
+                    gone,
+                    after: begun.elapsed(),
+                    first,
+                });
             }
             thread::sleep(LOOK);
         }

@@ -202,7 +202,9 @@ mod tests {
 
     fn reply(status: &str, requests: u64, body: &str) -> String {
         let length = body.len();
-        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nX-Requests: {requests}\r\nX-Chain: {CHAIN}\r\n\r\n{body}")
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nX-Requests: {requests}\r\nX-Chain: {CHAIN}\r\n\r\n{body}"
+        )
     }
 
     /// Everything the parser says about `bytes` given in pieces of `piece`.
@@ -261,7 +263,7 @@ mod tests {
             let mut bytes = reply("200 OK", 1, "hello").into_bytes();
             for _ in 0..3 {
                 let at = random.below(bytes.len() as u64) as usize;
-                bytes[at] = random.next() as u8;
+                bytes[at] = random.draw() as u8;
             }
             let mut parser = ReplyParser::new();
             let mut input = &bytes[..];

@@ -26,7 +26,13 @@ pub struct Schedule {
 impl Schedule {
     /// `sessions` sessions, each sending every `period_us` from `start_us` on, `burst` of them at the same instant.
     pub fn new(start_us: u64, sessions: usize, period_us: u64, burst: usize) -> Self {
-        Self { start_us, sessions: sessions as u64, burst: (burst as u64).max(1), period_us: period_us.max(1), taken: 0 }
+        Self {
+            start_us,
+            sessions: sessions as u64,
+            burst: (burst as u64).max(1),
+            period_us: period_us.max(1),
+            taken: 0,
+        }
     }
 
     /// When the next turn is due; none without sessions.

@@ -10,11 +10,11 @@ impl Seeded {
     /// requests do not depend on the timing of another's.
     pub fn new(seed: u64, index: u64) -> Self {
         let mut first = Self(seed ^ index.wrapping_mul(0xD1B5_4A32_D192_ED03));
-        Self(first.next())
+        Self(first.draw())
     }
 
     /// The next number, all 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,7 +24,7 @@ impl Seeded {
 
     /// A number in `0..bound` (0 when the bound is 0).
     pub fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -35,8 +35,8 @@ mod tests {
     #[test]
     fn the_published_sequence_for_seed_1234567() {
         let mut numbers = Seeded(1_234_567);
-        assert_eq!(numbers.next(), 6_457_827_717_110_365_317);
-        assert_eq!(numbers.next(), 3_203_168_211_198_807_973);
+        assert_eq!(numbers.draw(), 6_457_827_717_110_365_317);
+        assert_eq!(numbers.draw(), 3_203_168_211_198_807_973);
     }
 
     #[test]

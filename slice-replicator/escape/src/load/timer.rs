@@ -27,8 +27,7 @@ impl Timer {
     /// it also clears an expiry that nobody read, so the descriptor needs no reading.
     pub fn set(&self, in_us: u64) -> io::Result<()> {
         let in_us = in_us.clamp(1, 3_600_000_000);
-        let it_value =
-            Timespec { tv_sec: (in_us / 1_000_000) as i64, tv_nsec: (in_us % 1_000_000 * 1_000) as i64 };
+        let it_value = Timespec { tv_sec: (in_us / 1_000_000) as i64, tv_nsec: (in_us % 1_000_000 * 1_000) as i64 };
         let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
         rustix::time::timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value })?;
         Ok(())

@@ -5,6 +5,7 @@ use mio::Token;
 use super::connection::{Connection, Life, Stage, Talk};
 use super::generator::{Generator, Phase};
 use super::http_session::HttpSession;
+use super::live::Live;
 use super::request::Request;
 use super::schedule::Schedule;
 use super::stream_session::StreamSession;
@@ -181,6 +182,8 @@ impl Generator {
             in_flight > 0 && self.node_of(index) == Some(node)
         };
         if (0..self.plan.sessions).any(|index| busy(index, trigger.node)) {
+            // The asker looks at the live figure next, before this turn of the loop is over.
+            Live::set(&self.live.in_flight, self.ledger.in_flight);
             // The receiver may have given up: then nobody needs the moment.
             let _ = trigger.now.try_send(self.ledger.in_flight);
             self.trigger = None;

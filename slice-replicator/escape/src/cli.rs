@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::drill::{Break, Fault};
+use crate::exit::EXIT_CODES_HELP;
+
+/// Sessions that outlive their machine.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "escape", version, about, after_help = EXIT_CODES_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Boot one guest by itself, without a cell
+    Boot {
+        /// The image file (TOML); a sample with every default is images/freestanding.toml
+        image: PathBuf,
+    },
+    /// Run one node of a cell
+    Node(PartArgs),
+    /// Run the edge of a cell: it steers client flows to nodes
+    Edge(PartArgs),
+    /// Run the orchestrator of a cell
+    Orchestrator(PartArgs),
+    /// Start a cell on this machine, break a node under load, and judge what the clients saw
+    #[command(after_help = EXIT_CODES_HELP)]
+    Drill(DrillArgs),
+    /// Measure
+    Bench {
+        /// What to measure
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// Check what this machine lacks, and say how to mend it
+    #[command(after_help = EXIT_CODES_HELP)]
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at configuration files
+    Config {
+        /// What to do with them
+        #[command(subcommand)]
+        what: Config,
+    },
+}
+
+/// A part of a cell.
+#[derive(Args, Clone, Debug)]
+pub struct PartArgs {
+    /// The cell's replication file; a sample with every default is docs/replication.toml
+    pub config: PathBuf,
+    /// Which node of the file this is
+    #[arg(long, value_name = "ID")]
+    pub id: Option<u16>,
+}
+
+/// Options of `escape drill`.
+#[derive(Args, Clone, Debug)]
+pub struct DrillArgs {
+    /// Client sessions
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sessions: u32,
+    /// What happens to a node
+    #[arg(long, value_enum, default_value = "kill")]
+    pub fault: Fault,
+    /// Faults, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// Seed of requests, node and moment [default: from the clock, and printed]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Requests per second and session
+    #[arg(long, value_name = "R", default_value_t = 5.0, value_parser = rate)]
+    pub requests_per_second: f64,
+    /// Short sessions per second (open, three requests, close) beside the others
+    #[arg(long, value_name = "R", default_value_t = 0.0, value_parser = rate)]
+    pub churn: f64,
+    /// Seconds of load after each fault, once all is well again
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub seconds: u64,
+    /// Switch one safeguard off: the drill must then end with "fail"
+    #[arg(long = "break", value_enum, value_name = "SAFEGUARD")]
+    pub broken: Option<Break>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Bench {
+    /// What slices add to the latency of a request
+    Latency {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// From exec to the guest's first answer
+    Boot {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with configuration files.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Config {
+    /// Say what is wrong with a file, and where
+    #[command(after_help = EXIT_CODES_HELP)]
+    Check {
+        /// A replication file or an image file (told apart by its keys)
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A rate per second: 0 to a million.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=1e6).contains(&rate) { Ok(rate) } else { Err("must be between 0 and 1000000".into()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_fault_and_safeguard_has_its_documented_name() {
+        for fault in ["kill", "stop", "link", "guest", "spin"] {
+            Cli::try_parse_from(["escape", "drill", "--fault", fault]).unwrap();
+        }
+        let safeguards = [
+            "early-release",
+            "ack-before-apply",
+            "old-epoch",
+            "flip-before-gate",
+            "cas-before-sync",
+            "no-mirror",
+            "reuse-slot",
+        ];
+        for safeguard in safeguards {
+            Cli::try_parse_from(["escape", "drill", "--break", safeguard, "--json"]).unwrap();
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for bad in [["--sessions", "0"], ["--rounds", "0"], ["--requests-per-second", "-1"], ["--seed", "x"]] {
+            assert!(Cli::try_parse_from(["escape", "drill"].into_iter().chain(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

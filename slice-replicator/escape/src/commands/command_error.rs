@@ -1,0 +1,36 @@
+//! Why a command ended early.
+
+use crate::config::ConfigErrors;
+use crate::drill::{CellError, DrillError};
+use crate::exit::Exit;
+use crate::load::LoadError;
+
+/// An error at the outermost edge, with the exit code that belongs to it.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A configuration file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The drill ended without a verdict.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
+    /// This build cannot do it.
+    #[error("{0} is not available in this build")]
+    NotAvailable(&'static str),
+    /// A report could not be written.
+    #[error("writing the report: {0}")]
+    Report(#[from] serde_json::Error),
+}
+
+impl CommandError {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Usage,
+            Self::Drill(
+                DrillError::Cell(CellError::Environment(_)) | DrillError::Load(LoadError::FileLimit { .. }),
+            ) => Exit::Environment,
+            Self::Drill(_) | Self::NotAvailable(_) | Self::Report(_) => Exit::Broken,
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `escape drill`: start a cell, break a node under load, judge.
+
+use std::time::{Duration, SystemTime};
+
+use super::CommandError;
+use crate::cli::DrillArgs;
+use crate::drill::{self, Break, Cell, DrillOptions, Progress, Verdict};
+use crate::exit::Exit;
+
+/// Holds the drill and reports.
+pub fn run(args: &DrillArgs) -> Result<Exit, CommandError> {
+    let options = options(args);
+    // Said first: a drill that never ends can be held again with the same seed.
+    eprintln!("seed {}", options.seed);
+    let progress = if args.json { Progress::quiet() } else { Progress::shown() };
+    let mut cell = open_cell(&options, args.broken)?;
+    let result = drill::hold(cell.as_mut(), &options, &progress)?;
+    drop(progress);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&result.report())?);
+    } else {
+        print!("{}", drill::tell(&result, &options));
+    }
+    Ok(if Verdict::of(&result.rounds).is_pass() { Exit::Done } else { Exit::Broken })
+}
+
+/// Starts the cell's processes.
+fn open_cell(_options: &DrillOptions, _broken: Option<Break>) -> Result<Box<dyn Cell>, CommandError> {
+    Err(CommandError::NotAvailable("escape drill"))
+}
+
+fn options(args: &DrillArgs) -> DrillOptions {
+    DrillOptions {
+        sessions: args.sessions as usize,
+        fault: args.fault,
+        rounds: args.rounds,
+        seed: args.seed.unwrap_or_else(seed_from_clock),
+        requests_per_second: args.requests_per_second,
+        churn_per_second: args.churn,
+        cool_down: Duration::from_secs(args.seconds),
+        ..DrillOptions::default()
+    }
+}
+
+/// Short enough to be typed.
+fn seed_from_clock() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_micros()) ^ (now.as_secs() & 0xffff)
+}

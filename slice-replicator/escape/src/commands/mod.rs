@@ -1,0 +1,29 @@
+//! What each command does. Every function returns how the command ended; what it says goes to standard output, errors
+//! to standard error.
+
+mod bench;
+mod boot;
+mod command_error;
+mod config_check;
+mod doctor;
+mod drill;
+mod parts;
+
+pub use command_error::CommandError;
+
+use crate::cli::{Cli, Command, Config};
+use crate::exit::Exit;
+
+/// Does what the command line asks.
+pub fn run(cli: Cli) -> Result<Exit, CommandError> {
+    match cli.command {
+        Command::Boot { image } => boot::run(&image),
+        Command::Node(args) => parts::node(&args),
+        Command::Edge(args) => parts::edge(&args),
+        Command::Orchestrator(args) => parts::orchestrator(&args),
+        Command::Drill(args) => drill::run(&args),
+        Command::Bench { what } => bench::run(&what),
+        Command::Doctor { json } => doctor::run(json),
+        Command::Config { what: Config::Check { file, json } } => config_check::run(&file, json),
+    }
+}

@@ -1,0 +1,111 @@
+//! The sample states every default; every rule names its line.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::config::line_index::{LineIndex, PathStep};
+
+const SAMPLE: &str = include_str!("../../../../docs/replication.toml");
+
+const MINIMAL: &str = r#"
+[cell]
+uuid = "5a1ce5a1-ce5a-41ce-85a1-ce5a1ce5a1ce"
+[[nodes]]
+id = 1
+host = "alpha"
+control = "127.0.0.1:7411"
+[[nodes]]
+id = 2
+host = "beta"
+control = "127.0.0.1:7412"
+[[nodes]]
+id = 3
+host = "gamma"
+control = "127.0.0.1:7413"
+"#;
+
+fn parse(text: &str) -> Result<ReplicationFile, ConfigErrors> {
+    ReplicationFile::parse(Path::new("cell.toml"), text)
+}
+
+#[test]
+fn the_sample_says_what_is_the_default_anyway() {
+    assert_eq!(parse(SAMPLE).unwrap(), parse(MINIMAL).unwrap());
+    let parsed = parse(MINIMAL).unwrap();
+    assert_eq!((parsed.timings, parsed.quotas, parsed.service), Default::default());
+}
+
+#[test]
+fn the_sample_states_every_key() {
+    let all: toml::Table = toml::Table::try_from(parse(MINIMAL).unwrap()).unwrap();
+    let lines = LineIndex::new(SAMPLE);
+    for (section, value) in &all {
+        for key in value.as_table().into_iter().flat_map(|table| table.keys()) {
+            let path: [PathStep; 2] = [section.as_str().into(), key.as_str().into()];
+            assert!(lines.line_of(&path).is_some(), "{section}.{key} is not in the sample");
+        }
+    }
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_have_a_line() {
+    let errors = parse(&MINIMAL.replace("[[nodes]]\nid = 2", "[[nodes]]\nidd = 2")).unwrap_err();
+    assert_eq!(errors.problems[0].line, Some(9), "{errors}");
+    assert!(errors.to_string().contains("idd"), "{errors}");
+    let errors = parse(&format!("{MINIMAL}[timings]\nheartbeat_ms = \"3\"\n")).unwrap_err();
+    assert_eq!(errors.problems[0].line, Some(17), "{errors}");
+    assert!(parse("[cell\n").unwrap_err().problems[0].line.is_some());
+}
+
+/// `text` must be refused for exactly one reason, which names `key` and the given line and says `message`.
+fn refused(text: &str, key: &str, line: usize, message: &str) {
+    let errors = parse(text).unwrap_err();
+    assert_eq!(errors.problems.len(), 1, "{errors}");
+    let problem = &errors.problems[0];
+    assert_eq!((problem.key.as_str(), problem.line), (key, Some(line)), "{errors}");
+    assert!(problem.message.contains(message), "{errors}");
+}
+
+#[test]
+fn every_rule_names_key_line_and_reason() {
+    let with = |section: &str| format!("{MINIMAL}{section}\n");
+    let cell = |line: &str| MINIMAL.replace("[[nodes]]\nid = 1", &format!("{line}\n[[nodes]]\nid = 1"));
+    refused(&MINIMAL.replace("5a1ce5a1-", ""), "cell.uuid", 3, "UUID");
+    refused(
+        &MINIMAL.replace("5a1ce5a1-ce5a-41ce-85a1-ce5a1ce5a1ce", "00000000-0000-0000-0000-000000000000"),
+        "cell.uuid",
+        3,
+        "zero",
+    );
+    refused(&cell("ram_mib = 3"), "cell.ram_mib", 4, "4 to 2046");
+    refused(&cell("ram_mib = 65"), "cell.ram_mib", 4, "even");
+    refused(&cell("slots = 16385"), "cell.slots", 4, "multiple of 64");
+    refused(&cell("slots = 65600"), "cell.slots", 4, "out of range");
+    refused(&cell("leases_per_node = 100"), "cell.leases_per_node", 4, "19200 slots");
+    refused(&cell("groups_per_node = 0"), "cell.groups_per_node", 4, "1 to 64");
+    refused(&cell("image = \"\""), "cell.image", 4, "freestanding");
+    refused(&with("[service]\nip = \"127.0.0.1\""), "service.ip", 17, "cannot be");
+    refused(&with("[service]\nmac = \"01:00:00:00:00:01\""), "service.mac", 17, "unicast");
+    refused(&with("[service]\nhttp_port = 0"), "service.http_port", 17, "1 to 65535");
+    refused(&with("[service]\nstream_port = 80"), "service.stream_port", 17, "HTTP port too");
+    refused(&with("[timings]\nheartbeat_ms = 0"), "timings.heartbeat_ms", 17, "1 to 1000");
+    refused(&with("[timings]\nheartbeat_ms = 7"), "timings.suspect_after_ms", 16, "two heartbeats");
+    refused(&with("[timings]\nprogress_timeout_ms = 11"), "timings.progress_timeout_ms", 17, "suspect_after_ms (12)");
+    refused(&with("[timings]\npause_limit_ms = 13"), "timings.pause_limit_ms", 17, "more than");
+    refused(&with("[quotas]\nbulk_percent = 0"), "quotas.bulk_percent", 17, "1 to 90");
+    refused(&with("[quotas]\nheld_ms = 1"), "quotas.held_ms", 17, "50 to");
+    refused(&with("[control]\nedge = \"127.0.0.1:7400\""), "control.edge", 17, "orchestrator");
+    refused(&MINIMAL.replace("id = 2", "id = 1"), "nodes[1].id", 9, "twice");
+    refused(&MINIMAL.replace("id = 2", "id = 32"), "nodes[1].id", 9, "more than 31");
+    refused(&MINIMAL.replace("7412", "7411"), "nodes[1].control", 11, "node 1's address");
+    refused(&MINIMAL.replace("beta", " "), "nodes[1].host", 10, "host");
+    let one_host = MINIMAL.replace("beta", "alpha").replace("gamma", "alpha");
+    refused(&one_host, "nodes", 4, "one host");
+    let one_node = MINIMAL.split("[[nodes]]\nid = 2").next().unwrap();
+    refused(one_node, "nodes", 4, "2 to 16");
+}
+
+#[test]
+fn all_broken_rules_are_told_at_once() {
+    let text = format!("{MINIMAL}[timings]\nheartbeat_ms = 0\nmax_staleness_ms = 0\n[quotas]\nbulk_percent = 99\n");
+    assert_eq!(parse(&text).unwrap_err().problems.len(), 3);
+}
