@@ -1,1 +1,37 @@
-//! To be written.
+//! The node: the only place where engine, VMM and sockets meet.
+//!
+//! One thread carries the data, and its modules are named after the steps: [`run`] (the turn), [`outbound`] (TX kick →
+//! classify → hold → capture → send), [`links`] and [`execute`] (apply → acknowledge → release), [`inbound`] (gate,
+//! mirror, replay), [`activation`] (plug). The engine decides; nothing here knows an epoch's meaning.
+
+mod activation;
+mod clock;
+mod commits;
+mod config;
+mod error;
+mod execute;
+mod groups;
+mod guest;
+mod guest_watch;
+mod heartbeat;
+mod inbound;
+mod links;
+mod metrics;
+mod node;
+mod operator;
+mod outbound;
+mod peers;
+mod priority;
+mod run;
+mod slice_table;
+mod tokens;
+mod upstream;
+mod wire_body;
+
+pub use clock::now_us;
+pub use config::{Interface, NodeConfig, ServiceConfig, TimingConfig};
+pub use error::NodeError;
+pub use metrics::NodeMetrics;
+pub use node::Node;
+pub use priority::real_time;
+pub use run::Ended;

@@ -1,0 +1,161 @@
+//! T6: from images to running slices, in small steps so that other slices' commits go on.
+
+use crate::groups::Access;
+use crate::inbound::vmm_flow;
+use crate::node::Node;
+use crate::outbound::vmm_slice;
+use crate::slice_table::{OwnedSlice, Stage};
+use escape_abi::HostMessage;
+use escape_engine::node::{Event, PlugSlice};
+use escape_proto::{Epoch, GroupId, Milestone, SliceId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Longest stretch of plugging per turn, microseconds.
+const STEP_US: u64 = 200;
+
+/// Activations under way.
+#[derive(Debug, Default)]
+pub struct Activations {
+    queue: VecDeque<(GroupId, PlugSlice)>,
+    groups: BTreeMap<GroupId, Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    epoch: Epoch,
+    slices: usize,
+    done: usize,
+}
+
+impl Activations {
+    /// A group's gate was closed; so many slices are to be plugged.
+    pub fn begin(&mut self, group: GroupId, epoch: Epoch, slices: usize) {
+        self.groups.insert(group, Progress { epoch, slices, done: 0 });
+    }
+
+    /// Slices to plug. Bounded by the images that this node has.
+    pub fn queue(&mut self, group: GroupId, slices: Vec<PlugSlice>) {
+        self.queue.extend(slices.into_iter().map(|s| (group, s)));
+    }
+
+    /// The group is not this node's any more.
+    pub fn cancel(&mut self, group: GroupId) {
+        self.queue.retain(|(g, _)| *g != group);
+        self.groups.remove(&group);
+    }
+
+    /// Slices wait for their plug.
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// A slice runs. The milestone, if it is the first or the last of its group.
+    fn plugged(&mut self, group: GroupId) -> Option<Milestone> {
+        let progress = self.groups.get_mut(&group)?;
+        progress.done += 1;
+        if progress.done == progress.slices {
+            Some(Milestone::LastPlugged(group, progress.epoch, u32::try_from(progress.done).unwrap_or(u32::MAX)))
+        } else if progress.done == 1 {
+            Some(Milestone::FirstPlugged(group, progress.epoch))
+        } else {
+            None
+        }
+    }
+}
+
+impl Node {
+    /// Copies some waiting images into the arena and asks the guest to attach them.
+    pub(crate) fn plug_some(&mut self) {
+        if !self.guest_running {
+            return;
+        }
+        let until = self.now() + STEP_US;
+        while let Some((group, plug)) = self.activations.queue.pop_front() {
+            self.plug_one(group, plug);
+            if self.now() >= until {
+                break;
+            }
+        }
+    }
+
+    fn plug_one(&mut self, group: GroupId, plug: PlugSlice) {
+        let PlugSlice { slice, flow, .. } = plug;
+        if let Err(cause) = self.install(group, slice, flow) {
+            tracing::warn!(%slice, %cause, "slice cannot be plugged");
+            self.groups.plugged(&flow);
+            self.engine_event(Event::Plugged { group, slice, ok: false });
+        }
+    }
+
+    fn install(&mut self, group: GroupId, slice: SliceId, flow: escape_proto::Flow) -> Result<(), String> {
+        self.add_lease_of(slice.slot);
+        self.valve.bind_plugged(vmm_slice(slice), vmm_flow(&flow)).map_err(|e| e.to_string())?;
+        if let Err(error) = self.images.install(vmm_slice(slice), self.vm.slots()) {
+            self.valve.discard(vmm_slice(slice));
+            return Err(error.to_string());
+        }
+        self.commits.forget(slice.slot);
+        if !self.slices.insert(OwnedSlice { id: slice, group, flow, stage: Stage::Plugging }) {
+            self.valve.discard(vmm_slice(slice));
+            return Err("its slot is taken".into());
+        }
+        self.vm.control().send(HostMessage::Plug { slot: slice.slot, incarnation: slice.inc });
+        Ok(())
+    }
+
+    /// The guest attached a slice, or refused to.
+    pub(crate) fn on_plugged(&mut self, slice: SliceId, status: u32) {
+        let Some(owned) = self.slices.at_mut(slice.slot).filter(|s| s.id == slice && s.stage == Stage::Plugging) else {
+            return;
+        };
+        let (group, ok) = (owned.group, status == 0);
+        owned.stage = Stage::Running;
+        if ok {
+            if let Some(milestone) = self.activations.plugged(group) {
+                self.milestone(milestone);
+            }
+            self.valve.want_capture(vmm_slice(slice));
+        } else {
+            tracing::warn!(%slice, status, "the guest refused to plug a slice");
+            self.forget_slice(slice);
+        }
+        self.engine_event(Event::Plugged { group, slice, ok });
+    }
+
+    /// The slice runs: what was kept of its input first, then the rest as it comes.
+    pub(crate) fn open_gate(&mut self, slice: SliceId) {
+        if let Some(owned) = self.slices.get(slice).copied() {
+            self.groups.plugged(&owned.flow);
+            self.replay(&owned.flow);
+        }
+    }
+
+    /// All slices of the group run: its new flows may come in.
+    pub(crate) fn open_group(&mut self, group: GroupId) {
+        self.groups.set(group, Access::Open);
+        let now = self.now();
+        for flow in self.groups.remembered_of(group, now) {
+            if self.valve.bindings().slice_of(&vmm_flow(&flow)).is_none() {
+                self.replay_new(&flow, now);
+            }
+        }
+    }
+
+    /// A connection that began while its group had no owner: its SYN comes to the guest now.
+    fn replay_new(&mut self, flow: &escape_proto::Flow, now: u64) {
+        use escape_vmm::commit::{Frame, Source, parse};
+        let mut syn = None;
+        self.ingress.replay(&vmm_flow(flow), &mut |frame| {
+            if let Frame::Tcp(segment) = parse(frame, Source::Client)
+                && segment.flags.pure_syn()
+            {
+                syn = Some((segment, frame.to_vec()));
+            }
+            true
+        });
+        if let Some((segment, frame)) = syn {
+            self.valve.saw_syn(segment.flow, segment.seq, now);
+            self.to_guest(&frame);
+        }
+    }
+}

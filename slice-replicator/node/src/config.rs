@@ -1,0 +1,106 @@
+//! What a node must be told.
+
+use escape_link::pki::ClusterSecrets;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Configuration of one node (TOML; unknown keys are refused).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Node id, 0 to 31.
+    pub id: u16,
+    /// Label for anti-affinity.
+    pub host: String,
+    /// Where the replication link listens.
+    pub listen: SocketAddr,
+    /// The orchestrator's link.
+    pub orchestrator: SocketAddr,
+    /// The edge's link.
+    pub edge: SocketAddr,
+    /// Where heartbeats arrive (UDP).
+    pub beat_listen: SocketAddr,
+    /// Where heartbeats go: the orchestrator and every other node.
+    pub beats_to: Vec<SocketAddr>,
+    /// The data interface.
+    pub tap: Interface,
+    /// The ingress mirror; the guest never sees it.
+    pub mirror: Option<Interface>,
+    /// Slots of the cell's arena.
+    pub n_slots: u32,
+    /// Leases (64 slots each) that the node asks for.
+    pub leases: u32,
+    /// Ordinary guest RAM, MiB.
+    pub ram_mib: u32,
+    /// The service's address and ports.
+    pub service: ServiceConfig,
+    /// Times.
+    #[serde(default)]
+    pub timing: TimingConfig,
+    /// A deliberate fault (`escape drill --break`); loud in the log.
+    #[serde(default)]
+    pub broken: Option<String>,
+    /// This process's identity.
+    pub secrets: ClusterSecrets,
+}
+
+impl NodeConfig {
+    /// The address under which peers call.
+    pub const fn advertised(&self) -> SocketAddr {
+        self.listen
+    }
+}
+
+/// A network interface: one of the two.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Interface {
+    /// An open tap that the process inherits.
+    Fd(i32),
+    /// A tap to open by name.
+    Name(String),
+}
+
+/// What clients see.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Address shared by the guests of the cell.
+    pub ip: std::net::Ipv4Addr,
+    /// MAC address shared by the guests of the cell.
+    pub mac: [u8; 6],
+    /// HTTP session server.
+    pub http_port: u16,
+    /// Checked byte stream.
+    pub stream_port: u16,
+    /// Seconds without a request after which a session is closed; 0 = never.
+    pub idle_timeout_s: u32,
+}
+
+/// Times of a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingConfig {
+    /// Between heartbeats, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Silence after which a peer is suspected, milliseconds.
+    pub suspect_after_ms: u64,
+    /// No progress of a data thread or of a guest's main loop for this long = hung, milliseconds.
+    pub progress_timeout_ms: u64,
+    /// State that changed without output is committed within this, milliseconds.
+    pub max_staleness_ms: u64,
+    /// A gap of the data thread longer than this makes it ask before it releases (T7), milliseconds.
+    pub pause_limit_ms: u64,
+}
+
+impl Default for TimingConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 3,
+            suspect_after_ms: 12,
+            progress_timeout_ms: 100,
+            max_staleness_ms: 20,
+            pause_limit_ms: 12,
+        }
+    }
+}

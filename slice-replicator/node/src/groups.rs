@@ -1,0 +1,98 @@
+//! Which groups' input this node may let into its guest.
+
+use escape_proto::{BucketTable, Flow, GroupId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// SYNs remembered for replay at the opening of a gate.
+const RECENT_SYNS_MAX: usize = 4096;
+/// How long, microseconds: as long as a client tries at the most before it is slow anyway.
+const RECENT_SYN_US: u64 = 5_000_000;
+
+/// May a group's input pass?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Not this node's group: its input is not for this guest.
+    Foreign,
+    /// The group is being activated: input is kept.
+    Gated,
+    /// Open.
+    Open,
+}
+
+/// Gates of the groups that this node owns, and the placement of new flows.
+#[derive(Debug, Default)]
+pub struct Groups {
+    access: BTreeMap<GroupId, Access>,
+    buckets: BucketTable,
+    seed: u32,
+    /// Flows of slices that wait for their plug.
+    waiting: HashMap<Flow, GroupId>,
+    recent_syns: VecDeque<(Flow, u64)>,
+}
+
+impl Groups {
+    /// The cell's placement seed, known after the join.
+    pub const fn set_seed(&mut self, seed: u32) {
+        self.seed = seed;
+    }
+
+    /// A newer placement table; an older one is ignored.
+    pub fn set_buckets(&mut self, buckets: BucketTable) {
+        if buckets.version >= self.buckets.version {
+            self.buckets = buckets;
+        }
+    }
+
+    /// The group that the fabric gives a new flow.
+    pub fn of_new_flow(&self, flow: &Flow) -> Option<GroupId> {
+        let flow = escape_fabric::fabric::Flow::new(flow.ip.into(), flow.port, flow.service_port);
+        self.buckets.group(escape_fabric::fabric::bucket_of(&flow, self.seed))
+    }
+
+    /// A group's access.
+    pub fn access(&self, group: GroupId) -> Access {
+        self.access.get(&group).copied().unwrap_or(Access::Foreign)
+    }
+
+    /// Sets a group's access.
+    pub fn set(&mut self, group: GroupId, access: Access) {
+        if access == Access::Foreign {
+            self.access.remove(&group);
+            self.waiting.retain(|_, g| *g != group);
+        } else {
+            self.access.insert(group, access);
+        }
+    }
+
+    /// The slice of this flow waits for its plug: its input is kept until then.
+    pub fn wait_for_plug(&mut self, flow: Flow, group: GroupId) {
+        self.waiting.insert(flow, group);
+    }
+
+    /// The flow's slice runs, or is given up.
+    pub fn plugged(&mut self, flow: &Flow) {
+        self.waiting.remove(flow);
+    }
+
+    /// Must input of this flow be kept? `bound`: a slice of this node has the flow.
+    pub fn keeps(&self, flow: &Flow, bound: bool) -> bool {
+        self.waiting.contains_key(flow)
+            || (!bound && self.of_new_flow(flow).is_some_and(|g| self.access(g) == Access::Gated))
+    }
+
+    /// A SYN was kept (gate) or seen (mirror).
+    pub fn remember_syn(&mut self, flow: Flow, now: u64) {
+        while self.recent_syns.len() >= RECENT_SYNS_MAX
+            || self.recent_syns.front().is_some_and(|(_, at)| now.saturating_sub(*at) > RECENT_SYN_US)
+        {
+            self.recent_syns.pop_front();
+        }
+        self.recent_syns.push_back((flow, now));
+    }
+
+    /// Flows whose SYN was remembered and that the placement gives to `group`.
+    pub fn remembered_of(&self, group: GroupId, now: u64) -> Vec<Flow> {
+        let fresh = self.recent_syns.iter().filter(|(_, at)| now.saturating_sub(*at) <= RECENT_SYN_US);
+        fresh.map(|(f, _)| *f).filter(|f| self.of_new_flow(f) == Some(group)).collect()
+    }
+}

@@ -1,0 +1,203 @@
+//! The guest: its messages, its death and its restart.
+
+use crate::error::NodeError;
+use crate::groups::Access;
+use crate::guest_watch::Look;
+use crate::inbound::cell_flow;
+use crate::node::Node;
+use crate::outbound::vmm_slice;
+use crate::slice_table::{OwnedSlice, Stage};
+use escape_abi::layout::LEASE_SLOTS;
+use escape_abi::{GuestMessage, HostMessage};
+use escape_engine::node::Event;
+use escape_proto::{LeaseRecord, LeaseState, Milestone, SliceCounts, SliceId, ToOrchestrator};
+use escape_vmm::commit::Role;
+
+/// Messages taken per call.
+const MESSAGES_PER_TURN_MAX: usize = 1024;
+/// Figures for people are sent this often, microseconds.
+const COUNTS_EVERY_US: u64 = 250_000;
+
+impl Node {
+    /// Starts the guest for the first time.
+    pub(crate) fn start_guest(&mut self) -> Result<(), NodeError> {
+        Ok(self.vm.start()?)
+    }
+
+    /// Takes what the guest has written to its ring.
+    pub(crate) fn on_guest_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            let Some(message) = self.vm.control().recv() else { return };
+            match message {
+                GuestMessage::Ready => self.on_guest_ready(),
+                GuestMessage::Bind { slot, incarnation, flow } => {
+                    self.on_bind(SliceId { slot, inc: incarnation }, flow);
+                }
+                GuestMessage::Changed { slot } => self.note_changed(slot),
+                GuestMessage::Close { slot, incarnation } => {
+                    let slice = SliceId { slot, inc: incarnation };
+                    if self.slices.get(slice).is_some() {
+                        self.valve.want_capture(vmm_slice(slice));
+                    }
+                }
+                GuestMessage::Plugged { slot, incarnation, status } => {
+                    self.on_plugged(SliceId { slot, inc: incarnation }, status);
+                }
+                GuestMessage::Unplugged { .. } => {}
+                GuestMessage::Poisoned { slot, incarnation, cause } => {
+                    self.quarantine(
+                        SliceId { slot, inc: incarnation },
+                        &format!("poisoned in the guest (cause {cause})"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn on_guest_ready(&mut self) {
+        let now = self.now();
+        tracing::info!("guest ready");
+        self.guest_running = true;
+        self.guest_watch.ready(now);
+        self.offer_leases();
+        self.milestone(Milestone::GuestReady);
+        self.engine_event(Event::GuestReady);
+    }
+
+    /// A binding counts only for a SYN that came in here, of a group that this node owns.
+    fn on_bind(&mut self, id: SliceId, flow: escape_abi::message::Flow) {
+        let now = self.now();
+        let cell = cell_flow(&flow);
+        let group = self.groups.of_new_flow(&cell).filter(|g| self.groups.access(*g) == Access::Open);
+        let refused = match group {
+            None => Some("its group is not open here".to_owned()),
+            Some(_) if !self.owns_lease_of(id) => Some("its slot is of no lease of this node".to_owned()),
+            Some(_) => self.valve.bind(vmm_slice(id), flow, now).err().map(|e| e.to_string()),
+        };
+        if let (None, Some(group)) = (&refused, group) {
+            self.make_shadow(id, flow);
+            if self.slices.insert(OwnedSlice { id, group, flow: cell, stage: Stage::New }) {
+                return;
+            }
+            self.valve.discard(vmm_slice(id));
+        }
+        self.metrics.bindings_refused += 1;
+        tracing::debug!(slice = %id, flow = %cell, cause = refused.as_deref().unwrap_or("slot taken"), "binding refused");
+        self.vm.control().send(HostMessage::Discard { slot: id.slot, incarnation: id.inc });
+        self.vm.control().send(HostMessage::SlotFree { slot: id.slot, incarnation: id.inc });
+    }
+
+    fn make_shadow(&mut self, id: SliceId, flow: escape_abi::message::Flow) {
+        if let Some(old) = self.images.in_slot(id.slot).map(|i| i.slice) {
+            self.images.free(old);
+        }
+        if let Err(error) = self.images.create(vmm_slice(id), flow, Role::Shadow) {
+            tracing::warn!(slice = %id, %error, "no shadow");
+        }
+        self.commits.forget(id.slot);
+    }
+
+    fn owns_lease_of(&self, id: SliceId) -> bool {
+        self.leases.iter().any(|l| l.lease.0 == id.slot / LEASE_SLOTS && u64::from(l.generation) == id.inc >> 32)
+    }
+
+    /// Leases of this node: their memslots are added now, never during a failover.
+    pub(crate) fn take_leases(&mut self, leases: Vec<LeaseRecord>) -> Result<(), NodeError> {
+        for lease in leases {
+            self.vm.add_lease(lease.lease.0 * LEASE_SLOTS)?;
+            let mine = Some(lease.holder) == self.me && lease.state == LeaseState::Active;
+            self.leases.retain(|l| l.lease != lease.lease);
+            if mine {
+                self.leases.push(lease);
+                if self.guest_running {
+                    self.offer_lease(&lease);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn offer_leases(&mut self) {
+        for lease in self.leases.clone() {
+            self.offer_lease(&lease);
+        }
+    }
+
+    fn offer_lease(&mut self, lease: &LeaseRecord) {
+        let first_slot = lease.lease.0 * LEASE_SLOTS;
+        self.vm.control().send(HostMessage::Lease { first_slot, generation: lease.generation });
+    }
+
+    /// The memslot of the lease that a slot belongs to.
+    pub(crate) fn add_lease_of(&mut self, slot: u32) {
+        if let Err(error) = self.vm.add_lease(slot / LEASE_SLOTS * LEASE_SLOTS) {
+            tracing::warn!(slot, %error, "no memslot for a lease");
+        }
+    }
+
+    /// A vCPU thread stopped.
+    pub(crate) fn on_guest_exit(&mut self) {
+        while let Some(exit) = self.vm.poll_exit() {
+            self.guest_down(&exit.to_string());
+        }
+    }
+
+    /// Asks the guest for a sign of life.
+    pub(crate) fn watch_guest(&mut self, now: u64) {
+        let pong = self.vm.control().pong();
+        match self.guest_watch.look(now, pong) {
+            Look::Fine => {}
+            Look::Ping(number) => self.vm.control().ping(number),
+            Look::Hung => self.guest_down("no sign of life from its main loop"),
+        }
+    }
+
+    /// T11: the guest is down, the VMM goes on as a standby and boots it again.
+    fn guest_down(&mut self, cause: &str) {
+        tracing::warn!(cause, slices = self.slices.len(), "guest down");
+        self.metrics.guest_down += 1;
+        self.guest_running = false;
+        self.guest_watch.down();
+        self.guest_cause = cause.chars().take(200).collect();
+        self.milestone(Milestone::GuestDown(self.guest_cause.clone()));
+        self.engine_event(Event::GuestDown);
+        self.rx_backlog.clear();
+        if let Err(error) = self.vm.restart() {
+            tracing::error!(%error, "the guest cannot be started again: this node starts over");
+            self.wants_rejoin = true;
+        }
+    }
+
+    /// Tells the orchestrator, which hands the Paired groups to their standbys.
+    pub(crate) fn report_guest_down(&mut self) {
+        let cause = self.guest_cause.clone();
+        self.orchestrator.send(&ToOrchestrator::GuestDown { cause });
+    }
+
+    /// Figures for people, now and then.
+    pub(crate) fn report_counts(&mut self, now: u64) {
+        if now.saturating_sub(self.counts_at) < COUNTS_EVERY_US {
+            return;
+        }
+        self.counts_at = now;
+        let counts = self.counts(now);
+        self.orchestrator.send(&ToOrchestrator::Counts(counts));
+    }
+
+    /// Slices by protection, and what the valve holds.
+    pub(crate) fn counts(&self, now: u64) -> SliceCounts {
+        let tally = self.engine.tally();
+        SliceCounts {
+            protected: tally.protected,
+            solo: tally.solo,
+            standby: tally.standby,
+            held_frames: u32::try_from(self.held_frames()).unwrap_or(u32::MAX),
+            held_age_us: self.valve.oldest_held_us().map_or(0, |at| now.saturating_sub(at)),
+        }
+    }
+
+    /// Frames in the valve.
+    pub(crate) fn held_frames(&self) -> usize {
+        self.slices.iter().map(|s| self.valve.held_frames(s.id.slot)).sum()
+    }
+}

@@ -1,0 +1,159 @@
+//! Input: fabric → gate → guest, and the mirror of what others' guests receive.
+
+use crate::groups::Access;
+use crate::node::Node;
+use escape_proto::Flow;
+use escape_vmm::RxOutcome;
+use escape_vmm::commit::ingress::{Inbound, Replay};
+use escape_vmm::commit::segment::Segment;
+use escape_vmm::commit::tombstone::TombstoneAnswer;
+
+/// Frames read per wake-up of an interface, so that a flood cannot starve the commit path.
+const FRAMES_PER_TURN_MAX: usize = 256;
+/// Frames that wait for receive buffers; full: the newest is dropped, its sender's TCP sends it again.
+const RX_BACKLOG_MAX: usize = 2048;
+
+/// The commit path's name of a flow.
+pub(crate) const fn vmm_flow(f: &Flow) -> escape_abi::message::Flow {
+    escape_abi::message::Flow { ip: f.ip, port: f.port, service_port: f.service_port }
+}
+
+/// The cluster's name of a flow.
+pub(crate) const fn cell_flow(f: &escape_abi::message::Flow) -> Flow {
+    Flow { ip: f.ip, port: f.port, service_port: f.service_port }
+}
+
+impl Node {
+    /// The tap has frames.
+    pub(crate) fn on_tap(&mut self) {
+        for _ in 0..FRAMES_PER_TURN_MAX {
+            let Some(mut frame) = self.frame.take() else { return };
+            let read = self.vm.net().tap_read(&mut frame);
+            let got = matches!(read, Ok(Some(_)));
+            if got {
+                self.on_inbound(&frame);
+            }
+            self.frame = Some(frame);
+            if !got {
+                return;
+            }
+        }
+        self.unfinished.tap = true;
+    }
+
+    fn on_inbound(&mut self, frame: &[u8]) {
+        let now = self.now();
+        let Self { ingress, groups, valve, .. } = self;
+        let bindings = valve.bindings();
+        let verdict =
+            ingress.on_inbound(frame, now, |flow| groups.keeps(&cell_flow(flow), bindings.slice_of(flow).is_some()));
+        match verdict {
+            Inbound::ToGuest(Some(segment)) => self.on_segment(&segment, frame, now),
+            // ARP is the edge's to answer; whatever else comes is not of a protected port.
+            Inbound::ToGuest(None) | Inbound::Dropped => {}
+            Inbound::Stored => {
+                self.metrics.gated += 1;
+                self.remember_syn_of(frame, now);
+            }
+        }
+    }
+
+    fn on_segment(&mut self, segment: &Segment, frame: &[u8], now: u64) {
+        if self.valve.bindings().slice_of(&segment.flow).is_some() {
+            return self.to_guest(frame);
+        }
+        match self.tombstones.answer(segment, now) {
+            TombstoneAnswer::Answer(answer) => return self.to_fabric(&answer),
+            TombstoneAnswer::Silent => return,
+            TombstoneAnswer::NoTombstone | TombstoneAnswer::Reopened => {}
+        }
+        if !segment.flags.pure_syn() {
+            return; // A flow that nobody knows: silence, never an RST.
+        }
+        let open =
+            self.groups.of_new_flow(&cell_flow(&segment.flow)).is_some_and(|g| self.groups.access(g) == Access::Open);
+        if !open || !self.guest_running {
+            self.metrics.syn_not_owned += 1;
+            return;
+        }
+        self.valve.saw_syn(segment.flow, segment.seq, now);
+        self.to_guest(frame);
+    }
+
+    /// The mirror has frames.
+    pub(crate) fn on_mirror(&mut self) {
+        for _ in 0..FRAMES_PER_TURN_MAX {
+            let Some(mut frame) = self.frame.take() else { return };
+            let read = self.vm.net().mirror_read(&mut frame);
+            let got = matches!(read, Ok(Some(_)));
+            if got {
+                let now = self.now();
+                if self.ingress.mirror_frame(&frame, now) == Inbound::Stored {
+                    self.remember_syn_of(&frame, now);
+                }
+            }
+            self.frame = Some(frame);
+            if !got {
+                return;
+            }
+        }
+        self.unfinished.mirror = true;
+    }
+
+    fn remember_syn_of(&mut self, frame: &[u8], now: u64) {
+        use escape_vmm::commit::{Frame, Source, parse};
+        if let Frame::Tcp(segment) = parse(frame, Source::Client)
+            && segment.flags.pure_syn()
+        {
+            self.groups.remember_syn(cell_flow(&segment.flow), now);
+        }
+    }
+
+    /// Gives a frame to the guest, after those that wait already.
+    pub(crate) fn to_guest(&mut self, frame: &[u8]) {
+        if self.rx_backlog.is_empty() && self.vm.net().push_rx(frame) != RxOutcome::NoBuffer {
+            return;
+        }
+        if self.rx_backlog.len() >= RX_BACKLOG_MAX {
+            self.metrics.rx_backlog_full += 1;
+            return;
+        }
+        self.rx_backlog.push_back(frame.to_vec());
+    }
+
+    /// Gives waiting frames to the guest as far as it has buffers.
+    pub(crate) fn drain_rx_backlog(&mut self) {
+        while let Some(frame) = self.rx_backlog.front() {
+            if self.vm.net().push_rx(frame) == RxOutcome::NoBuffer {
+                return;
+            }
+            self.rx_backlog.pop_front();
+        }
+    }
+
+    /// Gives the guest what gate and mirror kept of a flow, in order.
+    pub(crate) fn replay(&mut self, flow: &Flow) {
+        let Self { ingress, rx_backlog, metrics, .. } = self;
+        // Replay goes through the backlog: it keeps the order, and the bound holds for it too.
+        let outcome = ingress.replay(&vmm_flow(flow), &mut |frame| {
+            if rx_backlog.len() >= RX_BACKLOG_MAX {
+                metrics.rx_backlog_full += 1;
+                return false;
+            }
+            rx_backlog.push_back(frame.to_vec());
+            true
+        });
+        if let Replay::Blocked { left, .. } = outcome {
+            tracing::warn!(%flow, left, "guest takes no frames: the rest of a replay is left to the client's TCP");
+            self.ingress.forget(&vmm_flow(flow));
+        }
+        self.drain_rx_backlog();
+    }
+
+    /// Sends a released or answered frame.
+    pub(crate) fn to_fabric(&mut self, frame: &[u8]) {
+        if self.vm.net().tap_write(frame).is_err() {
+            self.metrics.tap_write_failed += 1;
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! One node: everything that its data thread owns.
+
+use crate::activation::Activations;
+use crate::clock::now_us;
+use crate::commits::Commits;
+use crate::config::{Interface, NodeConfig};
+use crate::error::NodeError;
+use crate::groups::Groups;
+use crate::guest_watch::GuestWatch;
+use crate::heartbeat::{Heartbeat, HeartbeatConfig};
+use crate::metrics::NodeMetrics;
+use crate::peers::Peers;
+use crate::slice_table::SliceTable;
+use crate::tokens;
+use crate::upstream::Upstream;
+use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
+use escape_engine::{Mutant, SuspicionConfig};
+use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
+use escape_proto::{GroupId, Incarnation, LeaseRecord, Member, NodeId, Role, SliceId};
+use escape_vmm::commit::capture::CaptureLimits;
+use escape_vmm::commit::ingress::{IngressLimits, IngressStore};
+use escape_vmm::commit::protected_ports::ProtectedPorts;
+use escape_vmm::commit::quota::HoldLimits;
+use escape_vmm::commit::tombstone::Tombstones;
+use escape_vmm::commit::valve::{BreachPolicy, Mode, Valve, ValveConfig};
+use escape_vmm::commit::{Capturer, ImageStore};
+use escape_vmm::{BootParamsSeed, Console, FrameBuf, TapSource, Vm, VmConfig};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// The data thread's state. Its methods are in the modules named after the step that they carry out.
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) identity: Identity,
+    pub(crate) broken: Option<Mutant>,
+    pub(crate) poll: Poll,
+
+    // The VM and the commit path.
+    pub(crate) vm: Vm,
+    pub(crate) valve: Valve,
+    pub(crate) images: ImageStore,
+    pub(crate) capturer: Capturer,
+    pub(crate) ingress: IngressStore,
+    pub(crate) tombstones: Tombstones,
+    /// Taken out while a frame is handled.
+    pub(crate) frame: Option<FrameBuf>,
+    /// What the last turn left because others had to have theirs: descriptors are edge-triggered.
+    pub(crate) unfinished: Unfinished,
+    /// The body that has arrived and that the engine has neither applied nor dropped yet.
+    pub(crate) open_body: Option<u64>,
+    /// The wire form of the checkpoint captured last.
+    pub(crate) wire: Vec<u8>,
+
+    // Decisions.
+    pub(crate) engine: NodeEngine,
+    pub(crate) commands: Vec<Command>,
+
+    // What this node knows of its slices.
+    pub(crate) me: Option<Member>,
+    pub(crate) slices: SliceTable,
+    pub(crate) groups: Groups,
+    pub(crate) commits: Commits,
+    pub(crate) activations: Activations,
+    pub(crate) leases: Vec<LeaseRecord>,
+    /// Bodies of checkpoints that wait for a record; the engine bounds their number.
+    pub(crate) bodies: HashMap<u64, Vec<u8>>,
+    pub(crate) next_body: u64,
+    /// Slices whose state changed without output, with the time by which to capture them. Each slice once.
+    pub(crate) stale: VecDeque<(u64, SliceId)>,
+    /// Frames for a guest without receive buffers, oldest first (bound: `RX_BACKLOG_MAX`).
+    pub(crate) rx_backlog: VecDeque<Vec<u8>>,
+    /// Flips to ask for at the end of this turn.
+    pub(crate) flips: Vec<(GroupId, escape_proto::Epoch)>,
+    /// Flows that ended since the edge was last told.
+    pub(crate) ended_flows: Vec<escape_proto::Flow>,
+    /// Mutant "acknowledge before apply": bodies whose application is put off.
+    pub(crate) put_off: VecDeque<(u64, escape_proto::CheckpointHead, Vec<u8>)>,
+
+    // Links.
+    pub(crate) listener: Listener,
+    pub(crate) peers: Peers,
+    pub(crate) orchestrator: Upstream,
+    pub(crate) edge: Upstream,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) guest_watch: GuestWatch,
+    pub(crate) guest_running: bool,
+    pub(crate) wants_rejoin: bool,
+    pub(crate) stopping: bool,
+    pub(crate) cluster: [u8; 16],
+    pub(crate) digest: [u8; 32],
+    pub(crate) guest_cause: String,
+    pub(crate) counts_at: u64,
+    pub(crate) operator_line: Vec<u8>,
+    pub(crate) metrics: NodeMetrics,
+}
+
+/// Sources that still have something although no event will say so again.
+#[derive(Debug, Default)]
+pub(crate) struct Unfinished {
+    pub(crate) tap: bool,
+    pub(crate) mirror: bool,
+    pub(crate) output: bool,
+    pub(crate) peers: std::collections::BTreeSet<(u16, u8)>,
+}
+
+impl Unfinished {
+    pub(crate) fn any(&self) -> bool {
+        self.tap || self.mirror || self.output || !self.peers.is_empty()
+    }
+}
+
+impl Node {
+    /// Builds the VM (not started), binds the sockets and starts the heartbeat thread.
+    ///
+    /// # Errors
+    /// [`NodeError`] says what is missing.
+    pub fn new(config: NodeConfig) -> Result<Self, NodeError> {
+        let identity = config.secrets.identity()?;
+        let broken = parse_broken(&config)?;
+        let poll = Poll::new().map_err(NodeError::os("epoll"))?;
+        let vm = Vm::new(vm_config(&config)?)?;
+        let service_ip = config.service.ip.octets();
+        let ports = ProtectedPorts::new(&[config.service.http_port, config.service.stream_port])
+            .ok_or_else(|| NodeError::Config("too many protected ports".into()))?;
+        let valve = Valve::new(ValveConfig {
+            n_slots: config.n_slots,
+            service_ip,
+            protected_ports: ports.clone(),
+            unprotected_output: false,
+            mode: Mode::Protect,
+            limits: HoldLimits::default(),
+            on_breach: BreachPolicy::Quarantine,
+        });
+        let images = ImageStore::new(config.n_slots).map_err(|e| NodeError::Config(e.to_string()))?;
+        let me = NodeId(config.id);
+        let peers = Peers::new(me, identity.clone());
+        let listener = Listener::bind(
+            config.listen,
+            &identity,
+            peers.hello(0, Incarnation(0)),
+            RoleSet::NODES,
+            ListenerLimits::default(),
+            Instant::now(),
+        )
+        .map_err(|e| NodeError::Listen { address: e.addr, source: e.source })?;
+        let heartbeat = Heartbeat::start(heartbeat_config(&config))?;
+        let engine = NodeEngine::new(EngineConfig {
+            pause_limit_us: config.timing.pause_limit_ms * 1000,
+            broken,
+            ..EngineConfig::new(me, config.host.clone())
+        });
+        Ok(Self {
+            identity,
+            broken,
+            poll,
+            vm,
+            valve,
+            images,
+            capturer: Capturer::new(CaptureLimits::default()),
+            ingress: IngressStore::new(service_ip, ports, IngressLimits::default()),
+            tombstones: Tombstones::new(config.service.mac),
+            frame: Some(FrameBuf::new()),
+            unfinished: Unfinished::default(),
+            open_body: None,
+            wire: Vec::new(),
+            engine,
+            commands: Vec::with_capacity(64),
+            me: None,
+            slices: SliceTable::new(config.n_slots),
+            groups: Groups::default(),
+            commits: Commits::new(config.n_slots),
+            activations: Activations::default(),
+            leases: Vec::new(),
+            bodies: HashMap::new(),
+            next_body: 0,
+            stale: VecDeque::new(),
+            rx_backlog: VecDeque::new(),
+            flips: Vec::new(),
+            ended_flows: Vec::new(),
+            put_off: VecDeque::new(),
+            listener,
+            peers,
+            orchestrator: Upstream::new(Role::Orchestrator, config.orchestrator, tokens::ORCHESTRATOR),
+            edge: Upstream::new(Role::Edge, config.edge, tokens::EDGE),
+            heartbeat,
+            guest_watch: GuestWatch::new(config.timing.progress_timeout_ms * 1000),
+            guest_running: false,
+            wants_rejoin: false,
+            stopping: false,
+            cluster: [0; 16],
+            digest: escape_images::digest(escape_images::freestanding()),
+            guest_cause: String::new(),
+            counts_at: 0,
+            operator_line: Vec::new(),
+            metrics: NodeMetrics::default(),
+            config,
+        })
+    }
+
+    /// Registers everything that the data thread waits for.
+    pub(crate) fn register(&mut self) -> Result<(), NodeError> {
+        let registry = self.poll.registry();
+        let vm = self.vm.fds();
+        let fds: [(Option<RawFd>, mio::Token); 7] = [
+            (Some(vm.tx_kick), tokens::TX_KICK),
+            (Some(vm.doorbell), tokens::DOORBELL),
+            (Some(vm.exit), tokens::GUEST_EXIT),
+            (Some(vm.rng_kick), tokens::RNG_KICK),
+            (Some(vm.rx_kick), tokens::RX_KICK),
+            (vm.tap, tokens::TAP),
+            (vm.mirror, tokens::MIRROR),
+        ];
+        for (fd, token) in fds {
+            if let Some(fd) = fd {
+                registry
+                    .register(&mut SourceFd(&fd), token, Interest::READABLE)
+                    .map_err(NodeError::os("register a descriptor of the VM"))?;
+            }
+        }
+        self.listener.register(registry, tokens::LISTENER).map_err(NodeError::os("register the listener"))
+    }
+
+    /// The clock of this thread.
+    pub(crate) fn now(&self) -> u64 {
+        now_us()
+    }
+}
+
+fn parse_broken(config: &NodeConfig) -> Result<Option<Mutant>, NodeError> {
+    let broken: Option<Mutant> =
+        config.broken.as_deref().map(str::parse).transpose().map_err(|e| NodeError::Config(format!("{e}")))?;
+    if let Some(mutant) = broken {
+        tracing::error!(%mutant, "THIS NODE IS BROKEN ON PURPOSE: never use it for anything but a drill");
+    }
+    Ok(broken)
+}
+
+fn vm_config(config: &NodeConfig) -> Result<VmConfig, NodeError> {
+    let image = escape_images::freestanding();
+    Ok(VmConfig {
+        ram_bytes: u64::from(config.ram_mib) << 20,
+        n_slots: config.n_slots,
+        params: BootParamsSeed {
+            image_id: escape_images::image_id(image),
+            node: u32::from(config.id),
+            ip: config.service.ip.octets(),
+            mac: config.service.mac,
+            http_port: config.service.http_port,
+            stream_port: config.service.stream_port,
+            idle_timeout_s: config.service.idle_timeout_s,
+            cmdline: String::new(),
+        },
+        image: image.into(),
+        tap: Some(tap_source(&config.tap)?),
+        mirror: config.mirror.as_ref().map(tap_source).transpose()?,
+        console: Console::new(Box::new(std::io::stderr())),
+    })
+}
+
+fn tap_source(interface: &Interface) -> Result<TapSource, NodeError> {
+    match interface {
+        Interface::Name(name) => Ok(TapSource::Name(name.clone())),
+        Interface::Fd(fd) if *fd > 2 => {
+            // SAFETY: the launcher passes this descriptor to this process for this purpose alone; nothing else here
+            // opens or closes it, and the configuration names it once.
+            Ok(TapSource::Inherited(unsafe { OwnedFd::from_raw_fd(*fd) }))
+        }
+        Interface::Fd(fd) => Err(NodeError::Config(format!("descriptor {fd} cannot be a tap"))),
+    }
+}
+
+fn heartbeat_config(config: &NodeConfig) -> HeartbeatConfig {
+    let timing = &config.timing;
+    HeartbeatConfig {
+        me: NodeId(config.id),
+        listen: config.beat_listen,
+        to: config.beats_to.clone(),
+        key: config.secrets.heartbeat_key.0,
+        every: Duration::from_millis(timing.heartbeat_ms),
+        suspicion: SuspicionConfig {
+            suspect_after_us: timing.suspect_after_ms * 1000,
+            progress_timeout_us: timing.progress_timeout_ms * 1000,
+            ..SuspicionConfig::default()
+        },
+    }
+}

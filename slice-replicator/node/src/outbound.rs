@@ -1,0 +1,175 @@
+//! Output: TX kick → classify → hold → capture → send.
+
+use crate::node::Node;
+use crate::slice_table::{OwnedSlice, Stage};
+use crate::wire_body;
+use escape_abi::HostMessage;
+use escape_engine::node::{Command, Event};
+use escape_proto::{BodyKind, ChainHash, SliceId};
+use escape_vmm::commit::valve::Verdict;
+use escape_vmm::commit::{Capture, CaptureError, Coverage};
+
+/// Frames taken per turn: captures and acknowledgements must have their turns.
+const FRAMES_PER_TURN_MAX: usize = 256;
+/// Captures per turn.
+const CAPTURES_PER_TURN_MAX: usize = 256;
+
+/// The commit path's name of a slice.
+pub(crate) const fn vmm_slice(s: SliceId) -> escape_vmm::commit::slice_id::SliceId {
+    escape_vmm::commit::slice_id::SliceId { slot: s.slot, incarnation: s.inc }
+}
+
+/// The cluster's name of a slice.
+pub(crate) const fn cell_slice(s: escape_vmm::commit::slice_id::SliceId) -> SliceId {
+    SliceId { slot: s.slot, inc: s.incarnation }
+}
+
+/// A capture, without its bytes.
+struct Taken {
+    number: u64,
+    hash: [u8; 32],
+    coverage: Coverage,
+    closed: bool,
+    full: bool,
+}
+
+impl Node {
+    /// Takes the guest's frames: each is copied once, classified, and held or dropped.
+    pub(crate) fn on_guest_output(&mut self) {
+        let Some(mut frame) = self.frame.take() else { return };
+        let mut more = true;
+        for _ in 0..FRAMES_PER_TURN_MAX {
+            if self.vm.net().take_tx(&mut frame).is_none() {
+                more = false;
+                break;
+            }
+            // The binding of a new flow was written before its first frame, so look at the ring again after the take.
+            self.on_guest_messages();
+            let now = self.now();
+            match self.valve.submit(&frame, self.vm.slots(), now) {
+                Verdict::Send | Verdict::PassUnprotected => self.to_fabric(&frame),
+                Verdict::Held { .. } | Verdict::Dropped(_) => {}
+            }
+        }
+        self.frame = Some(frame);
+        self.unfinished.output = more;
+    }
+
+    /// Captures slices that have output waiting, and hands each checkpoint to the engine.
+    pub(crate) fn capture_waiting(&mut self) {
+        let mut referenced = Vec::new();
+        for _ in 0..CAPTURES_PER_TURN_MAX {
+            let Some(slice) = self.valve.next_waiting() else { break };
+            if !self.capture_one(cell_slice(slice)) {
+                referenced.push(slice);
+            }
+        }
+        for slice in referenced {
+            self.valve.want_capture(slice);
+        }
+    }
+
+    /// False: the slot is referenced; try again soon.
+    fn capture_one(&mut self, slice: SliceId) -> bool {
+        let Some(owned) = self.slices.get(slice).copied() else { return true };
+        if owned.stage == Stage::Plugging {
+            return true; // Captured when it runs.
+        }
+        let Self { capturer, vm, images, wire, .. } = self;
+        let captured = match capturer.capture(vmm_slice(slice), vm.slots(), images, &crate::clock::now_us) {
+            Ok(Capture::Captured(captured)) => captured,
+            Ok(Capture::Unchanged { generation }) => {
+                self.valve.note_captured(vmm_slice(slice), generation);
+                return true;
+            }
+            Ok(Capture::Referenced) => return false,
+            Err(error) => {
+                self.on_capture_error(slice, &error);
+                return true;
+            }
+        };
+        let full = captured.full.then_some(&captured.checkpoint.hash);
+        wire_body::write(wire, full, captured.body);
+        let taken = Taken {
+            number: captured.checkpoint.number,
+            hash: captured.checkpoint.hash,
+            coverage: captured.coverage,
+            closed: captured.closed,
+            full: captured.full,
+        };
+        self.metrics.checkpoints += 1;
+        self.metrics.checkpoint_bytes += captured.body.len() as u64;
+        self.on_captured(&owned, &taken);
+        true
+    }
+
+    fn on_captured(&mut self, owned: &OwnedSlice, taken: &Taken) {
+        let slice = owned.id;
+        self.valve.note_captured(vmm_slice(slice), taken.coverage.generation);
+        if owned.stage == Stage::New && taken.closed {
+            // Finished before anybody outside knew of it: nothing was released, so nothing needs a CLOSE.
+            self.forget_slice(slice);
+            self.vm.control().send(HostMessage::SlotFree { slot: slice.slot, incarnation: slice.inc });
+            return;
+        }
+        self.commits.captured(slice.slot, taken.coverage);
+        if let Some(entry) = self.slices.at_mut(slice.slot) {
+            entry.stage = if taken.closed { Stage::Closing } else { Stage::Running };
+        }
+        let kind = match (owned.stage, taken.closed, taken.full) {
+            (_, true, _) => BodyKind::Close,
+            (Stage::New, ..) => BodyKind::Create,
+            (_, _, true) => BodyKind::Full,
+            _ => BodyKind::Delta,
+        };
+        let event = Event::Captured {
+            group: owned.group,
+            slice,
+            kind,
+            generation: taken.coverage.generation,
+            rcv_covered: taken.coverage.rcv_nxt,
+            flow: owned.flow,
+            chain: ChainHash(taken.hash),
+        };
+        self.decide_capture(event, taken.number);
+    }
+
+    /// Lets the engine number the checkpoint, and sends its body, which is in `wire`.
+    fn decide_capture(&mut self, event: Event, number: u64) {
+        let now = self.now();
+        let mut commands = std::mem::take(&mut self.commands);
+        self.engine.on(now, event, &mut commands);
+        commands.retain(|command| match command {
+            Command::Send { to, head } => {
+                debug_assert_eq!(head.no.0, number, "engine and image store count alike");
+                self.peers.send_checkpoint(*to, *head, &self.wire, false);
+                false
+            }
+            _ => true,
+        });
+        self.execute(&mut commands, None);
+        self.commands = commands;
+    }
+
+    fn on_capture_error(&mut self, slice: SliceId, error: &CaptureError) {
+        tracing::warn!(%slice, %error, "slice quarantined");
+        self.quarantine(slice, &error.to_string());
+    }
+
+    /// State changed without output: capture within `max_staleness`.
+    pub(crate) fn note_changed(&mut self, slot: u32) {
+        if let Some(owned) = self.slices.at(slot) {
+            let due = self.now() + self.config.timing.max_staleness_ms * 1000;
+            self.stale.push_back((due, owned.id));
+        }
+    }
+
+    /// Puts slices on the capture list whose time has come.
+    pub(crate) fn capture_stale(&mut self, now: u64) {
+        while self.stale.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, slice)) = self.stale.pop_front() {
+                self.valve.want_capture(vmm_slice(slice));
+            }
+        }
+    }
+}
