@@ -174,10 +174,15 @@ impl Links {
         self.set_flags(index, "promiscuous mode", libc::IFF_PROMISC.unsigned_abs(), on)
     }
 
-    /// Keeps the edge's own kernel from talking on an interface: no ARP, no automatic IPv6 address (hence no neighbour
-    /// discovery, no multicast reports). Set before the interface goes up.
+    /// Keeps the edge's own kernel from talking on an interface: no ARP, no IPv6. Set before the interface goes up.
     pub fn silence(&mut self, index: u32) -> Result<(), LinkError> {
         self.set_flags(index, "ARP off", libc::IFF_NOARP.unsigned_abs(), true)?;
+        self.silence_ipv6(index)
+    }
+
+    /// Gives an interface no automatic IPv6 address, hence no neighbour discovery and no multicast reports. Set before
+    /// the interface goes up.
+    pub fn silence_ipv6(&mut self, index: u32) -> Result<(), LinkError> {
         let quiet = self.set(index, "IPv6 address mode", |m| {
             m.nested(IFLA_AF_SPEC, |m| {
                 m.nested(libc::AF_INET6 as u16, |m| {

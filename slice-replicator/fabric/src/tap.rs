@@ -4,7 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use thiserror::Error;
@@ -85,7 +85,9 @@ pub struct Tap {
 
 impl Tap {
     /// Makes a tap in `namespace`, or attaches to a persistent one that is there, silences the kernel's own chatter on
-    /// it and sets it up. The descriptor does not block and is closed on `exec`; it works in every namespace.
+    /// it and sets it up. Offloads are off until the VMM sets them (`TUNSETOFFLOAD`) as its guest negotiated. Frames that
+    /// nobody reads wait in the interface's queue (the kernel's default is 1,000), further ones are dropped there. The
+    /// descriptor does not block and is closed on `exec`; it works in every namespace.
     pub fn open_in(namespace: &NetNs, name: &str, lifetime: TapLifetime) -> Result<Self, TapError> {
         check_name(name)?;
         let fd = namespace.enter(|| attach(name, lifetime))??;
@@ -116,6 +118,15 @@ impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Keeps `fd` open across the next `exec` of this process, under its number.
+///
+/// Async-signal-safe: to be used between `fork` and `exec` (`CommandExt::pre_exec`), so that only the node that a tap is
+/// meant for inherits it.
+pub fn inherit_fd(fd: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers only; a descriptor that is not open is refused by the kernel.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Opens the clone device and ties it to the interface; must run inside the wanted namespace.

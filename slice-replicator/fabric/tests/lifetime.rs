@@ -3,18 +3,20 @@
 
 mod bed;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bed::frames::{ACK, arp_request, from_client};
-use bed::{Bed, CLIENT, CLIENT_MAC, NodePort, PORT, SERVICE, SERVICE_MAC, can_run};
+use bed::{Bed, CLIENT, CLIENT_MAC, NodePort, PORT, SERVICE, SERVICE_MAC, Wire, can_run};
 use escape_fabric::arp::ArpResponder;
 use escape_fabric::fabric::{Contents, Fabric, FabricError, Flow, GroupPlace};
 use escape_fabric::link_watch::{LinkEvent, LinkWatch};
 use escape_fabric::links::{LinkSpec, Links};
-use escape_fabric::netns::NetNs;
+use escape_fabric::netns::{NetNs, enter_fd};
 use escape_fabric::nft::TableOwnership;
-use escape_fabric::tap::{Tap, TapLifetime};
+use escape_fabric::tap::{Tap, TapLifetime, inherit_fd};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -76,6 +78,27 @@ fn a_vanished_port_is_noticed_and_taken_out() {
 }
 
 #[test]
+fn a_vanished_uplink_is_said_so() {
+    if !can_run() {
+        return;
+    }
+    let bed = Bed::new(1);
+    let mut fabric = bed.install();
+    drop(bed.uplink);
+    let error = fabric.remove_vanished_ports().unwrap_err();
+    assert!(matches!(error, FabricError::UplinkVanished { .. }), "{error}");
+    assert!(error.to_string().contains("uplink uplink (index"), "{error}");
+}
+
+#[test]
+fn this_machine_can_be_an_edge() {
+    if !can_run() {
+        return;
+    }
+    eprintln!("tables here are {:?}", escape_fabric::fabric::probe().unwrap());
+}
+
+#[test]
 fn impossible_places_change_nothing() {
     if !can_run() {
         return;
@@ -86,6 +109,8 @@ fn impossible_places_change_nothing() {
     fabric.set_flows(&[(Flow::new(CLIENT, 1, PORT), 1)]).unwrap();
     assert!(matches!(fabric.apply(&[place(1, 1, 0), place(2, 9, 0)]), Err(FabricError::NoSuchPort { .. })));
     assert!(matches!(fabric.apply(&[place(1, 1, 0), place(1, 0, 1)]), Err(FabricError::DuplicateGroup { group: 1 })));
+    let unprotected = Flow::new(CLIENT, 1, 22);
+    assert!(matches!(fabric.set_flows(&[(unprotected, 1)]), Err(FabricError::UnprotectedPort { port: 22 })));
     assert!(matches!(fabric.apply(&[place(u32::MAX, 1, 0)]), Err(FabricError::BadGroup { .. })));
     let many: Vec<_> = (10..5_000).map(|group| place(group, 1, 0)).collect();
     assert!(matches!(fabric.apply(&many), Err(FabricError::TooManyGroups)));
@@ -208,4 +233,27 @@ fn a_namespace_goes_with_its_last_descriptor_and_takes_its_links_along() {
     assert!(links.index_of("renamed").unwrap_err().to_string().contains("no such interface"));
     assert!(NetNs::current().unwrap().enter(|| Links::open_here().unwrap().index_of("tap0")).unwrap().is_err());
     assert!(links.rename(index, "a/b").is_err());
+}
+
+#[test]
+fn a_child_inherits_the_tap_that_is_meant_for_it_and_lives_in_another_namespace() {
+    if !can_run() {
+        return;
+    }
+    let (edge, node) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+    let (meant, other) = (Wire::open(&edge, "meant"), Wire::open(&edge, "other"));
+    let (node_fd, meant_fd, other_fd) =
+        (node.as_fd().as_raw_fd(), meant.as_fd().as_raw_fd(), other.as_fd().as_raw_fd());
+    let script = format!(
+        "test $(readlink /proc/self/fd/{meant_fd}) = /dev/net/tun && test ! -e /proc/self/fd/{other_fd} && readlink /proc/self/ns/net"
+    );
+    let mut child = Command::new("sh");
+    child.args(["-c", &script]);
+    // SAFETY: both functions make one system call and nothing else, which is allowed between fork and exec.
+    unsafe { child.pre_exec(move || enter_fd(node_fd).and_then(|()| inherit_fd(meant_fd))) };
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let name = |namespace: &NetNs| namespace.enter(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), name(&node).to_str().unwrap());
+    assert_ne!(name(&node), name(&edge));
 }

@@ -63,7 +63,8 @@ fn a_new_flow_is_placed_mirrored_answered_and_moved() {
     bed.uplink.must_receive(&answer);
 
     let counters = fabric.counters().unwrap();
-    assert_eq!((counters.placed, counters.steered, counters.mirrored, counters.sent), (1, 2, 2, 2));
+    assert_eq!((counters.placed, counters.steered, counters.mirrored), (1, 2, 2));
+    assert_eq!((counters.sent[&0], counters.sent[&1], counters.sent[&2]), (1, 1, 0));
     assert_eq!((counters.refused(), counters.dropped[&0], counters.dropped[&1]), (0, 1, 2));
 }
 
@@ -232,4 +233,39 @@ fn an_unconfirmed_flow_expires_and_a_confirmed_one_stays() {
     }
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(fabric.flows().unwrap(), [(flow(4001), GROUP)]);
+}
+
+#[test]
+fn flows_can_be_told_while_the_same_are_being_learned() {
+    if !can_run() {
+        return;
+    }
+    let Bed { namespace, mut uplink, nodes } = Bed::new(1);
+    let config = FabricConfig {
+        ports: nodes.iter().map(bed::NodePort::port).collect(),
+        ..FabricConfig::new("uplink", SERVICE, SERVICE_MAC, &[PORT])
+    };
+    let mut fabric = Fabric::install(&namespace, config).unwrap();
+    fabric.set_buckets(&all_buckets(GROUP)).unwrap();
+    let flows: Vec<_> = (1_000..1_200).map(|port| (flow(port), 7)).collect();
+    let syns: Vec<_> = flows.iter().map(|(flow, _)| from_client(flow, SYN)).collect();
+    let keys: Vec<_> = flows.iter().map(|(flow, _)| *flow).collect();
+    let told = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !told.load(std::sync::atomic::Ordering::Relaxed) {
+                syns.iter().for_each(|syn| uplink.send(syn));
+            }
+        });
+        let begun = Instant::now();
+        let mut result = Ok(());
+        let mut rounds = 0;
+        while result.is_ok() && begun.elapsed() < Duration::from_secs(1) {
+            result = fabric.del_flows(&keys).and_then(|_| fabric.set_flows(&flows)).map(|_| rounds += 1);
+        }
+        told.store(true, std::sync::atomic::Ordering::Relaxed);
+        result.unwrap();
+        eprintln!("200 flows told {rounds} times, {} placed meanwhile", fabric.counters().unwrap().placed);
+    });
+    assert_eq!(fabric.flows().unwrap(), flows);
 }

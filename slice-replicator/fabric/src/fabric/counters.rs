@@ -8,7 +8,6 @@ pub(super) mod names {
     pub(in super::super) const STEERED: &str = "steered";
     pub(in super::super) const MIRRORED: &str = "mirrored";
     pub(in super::super) const PLACED: &str = "placed";
-    pub(in super::super) const SENT: &str = "sent";
     pub(in super::super) const ARP: &str = "arp";
     pub(in super::super) const NO_OWNER: &str = "no_owner";
     pub(in super::super) const NO_BUCKET: &str = "no_bucket";
@@ -21,11 +20,10 @@ pub(super) mod names {
     pub(in super::super) const NOT_TCP: &str = "not_tcp";
     pub(in super::super) const OTHER: &str = "other";
 
-    pub(in super::super) const ALL: [&str; 15] = [
+    pub(in super::super) const ALL: [&str; 14] = [
         STEERED,
         MIRRORED,
         PLACED,
-        SENT,
         ARP,
         NO_OWNER,
         NO_BUCKET,
@@ -38,6 +36,11 @@ pub(super) mod names {
         NOT_TCP,
         OTHER,
     ];
+}
+
+/// The counter of frames that a node sent to clients.
+pub(super) fn sent_counter(node: NodeId) -> String {
+    format!("sent_by_node_{node}")
 }
 
 /// The counter of frames that a node sent and that were dropped.
@@ -54,8 +57,6 @@ pub struct FabricCounters {
     pub mirrored: u64,
     /// SYNs of new flows that were given a group (they count as steered too, if it has an owner).
     pub placed: u64,
-    /// From owners, sent to the clients.
-    pub sent: u64,
     /// ARP frames on the uplink, let through to [`crate::arp::ArpResponder`].
     pub arp: u64,
     /// Refused: the flow's group has no owner at this moment.
@@ -78,7 +79,10 @@ pub struct FabricCounters {
     pub not_tcp: u64,
     /// Refused: neither IPv4 nor ARP (VLAN-tagged frames among them), or cut short.
     pub other: u64,
+    /// Sent to clients, per node: the group was its own at that moment. Counted since its port was added.
+    pub sent: BTreeMap<NodeId, u64>,
     /// Dropped, per node that sent them: not the owner of the flow, or no frame of a protected flow.
+    /// Counted since its port was added.
     pub dropped: BTreeMap<NodeId, u64>,
 }
 
@@ -97,13 +101,12 @@ impl FabricCounters {
             + self.other
     }
 
-    pub(super) fn read(counted: &BTreeMap<String, CounterValue>, nodes: impl Iterator<Item = NodeId>) -> Self {
+    pub(super) fn read(counted: &BTreeMap<String, CounterValue>, nodes: impl Iterator<Item = NodeId> + Clone) -> Self {
         let packets = |name: &str| counted.get(name).map_or(0, |value| value.packets);
         Self {
             steered: packets(names::STEERED),
             mirrored: packets(names::MIRRORED),
             placed: packets(names::PLACED),
-            sent: packets(names::SENT),
             arp: packets(names::ARP),
             no_owner: packets(names::NO_OWNER),
             no_bucket: packets(names::NO_BUCKET),
@@ -115,6 +118,7 @@ impl FabricCounters {
             fragment: packets(names::FRAGMENT),
             not_tcp: packets(names::NOT_TCP),
             other: packets(names::OTHER),
+            sent: nodes.clone().map(|node| (node, packets(&sent_counter(node)))).collect(),
             dropped: nodes.map(|node| (node, packets(&drop_counter(node)))).collect(),
         }
     }

@@ -26,13 +26,17 @@ pub(super) fn bucket_elements(buckets: &[(u16, GroupId)]) -> Result<Vec<BucketEl
     Ok(marks.into_iter().map(|(bucket, mark)| (u32::from(bucket).to_ne_bytes(), mark.to_ne_bytes())).collect())
 }
 
-/// Elements of the map `pair`; if a flow is named twice, the last counts.
-pub(super) fn flow_elements(flows: &[(Flow, GroupId)]) -> Result<Vec<FlowElement>, FabricError> {
+/// Elements of the map `pair`; if a flow is named twice, the last counts. What stands in it may be sent, so it takes
+/// flows of the protected `ports` only.
+pub(super) fn flow_elements(flows: &[(Flow, GroupId)], ports: &[u16]) -> Result<Vec<FlowElement>, FabricError> {
     if flows.len() > FLOWS_MAX as usize {
         return Err(FabricError::FlowsFull { flows: flows.len() });
     }
     let mut marks = BTreeMap::new();
     for (flow, group) in flows {
+        if !ports.contains(&flow.service_port) {
+            return Err(FabricError::UnprotectedPort { port: flow.service_port });
+        }
         marks.insert(flow.key(), mark_of(*group)?.to_ne_bytes());
     }
     Ok(marks.into_iter().collect())
@@ -58,8 +62,9 @@ mod tests {
         assert!(matches!(bucket_elements(&[(4_096, 0)]), Err(FabricError::BadBucket { bucket: 4_096 })));
         assert!(matches!(bucket_elements(&[(0, u32::MAX)]), Err(FabricError::BadGroup { .. })));
         let flow = Flow::new(Ipv4Addr::LOCALHOST, 1, 2);
-        assert!(matches!(flow_elements(&vec![(flow, 0); 65_537]), Err(FabricError::FlowsFull { flows: 65_537 })));
-        let [(key, value)] = flow_elements(&[(flow, 7), (flow, 9)]).unwrap()[..] else { panic!("one flow") };
+        assert!(matches!(flow_elements(&vec![(flow, 0); 65_537], &[2]), Err(FabricError::FlowsFull { flows: 65_537 })));
+        let [(key, value)] = flow_elements(&[(flow, 7), (flow, 9)], &[2]).unwrap()[..] else { panic!("one flow") };
+        assert!(matches!(flow_elements(&[(flow, 7)], &[3, 4]), Err(FabricError::UnprotectedPort { port: 2 })));
         let element = SetElement { key: key.to_vec(), value: value.to_vec() };
         assert_eq!(read_flow(&element).unwrap(), (flow, 9));
     }

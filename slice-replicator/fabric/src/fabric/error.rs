@@ -86,6 +86,12 @@ pub enum FabricError {
         /// How many were to be added.
         flows: usize,
     },
+    /// A flow that no node may have.
+    #[error("a flow to port {port} of the service, which is not protected, cannot be steered")]
+    UnprotectedPort {
+        /// The port.
+        port: u16,
+    },
     /// The protected ports make no sense.
     #[error("{count} protected TCP ports: 1 to 1000 are wanted, port 0 not among them")]
     BadTcpPorts {

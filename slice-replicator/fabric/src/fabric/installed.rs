@@ -78,11 +78,11 @@ impl Fabric {
     fn install_once(&mut self, contents: Contents<'_>) -> Result<(), FabricError> {
         let changes = self.resolve(contents.places)?;
         let buckets = bucket_elements(contents.buckets)?;
-        let flows = flow_elements(contents.flows)?;
+        let flows = flow_elements(contents.flows, &self.config.tcp_ports)?;
         let mut transaction = self.nft.begin(&self.config.table);
-        ruleset::install(&self.config, self.uplink_index, self.ownership, &mut transaction);
-        for (node, named) in &self.ports {
-            ruleset::add_port(*node, &[&named.data_name, &named.mirror_name], &mut transaction);
+        ruleset::install(&self.config, self.ownership, &mut transaction);
+        for named in self.ports.values() {
+            named.add_to(&self.config, self.uplink_index, &mut transaction);
         }
         transaction.add_elements(BUCKET, &buckets);
         transaction.add_elements(PAIR, &flows);
@@ -132,7 +132,7 @@ impl Fabric {
         let present = self.links.list()?;
         let named = self.name_port(port, &present)?;
         let mut transaction = self.nft.begin(&self.config.table);
-        ruleset::add_port(port.node, &[&named.data_name, &named.mirror_name], &mut transaction);
+        named.add_to(&self.config, self.uplink_index, &mut transaction);
         self.nft.commit(transaction)?;
         self.ports.insert(port.node, named);
         Ok(())
@@ -181,9 +181,9 @@ impl Fabric {
     }
 
     /// Tells which group flows belong to, in one transaction; entries learned from SYNs are confirmed by it, they do not
-    /// expire any more. If a flow is named twice, the last counts.
+    /// expire any more. If a flow is named twice, the last counts. Nothing is changed if one is of no protected port.
     pub fn set_flows(&mut self, flows: &[(Flow, GroupId)]) -> Result<Duration, FabricError> {
-        let elements = flow_elements(flows)?;
+        let elements = flow_elements(flows, &self.config.tcp_ports)?;
         let keys: Vec<[u8; KEY_LEN]> = elements.iter().map(|(key, _)| *key).collect();
         let mut tries = FLOW_TRIES;
         loop {
@@ -331,6 +331,11 @@ impl Fabric {
 }
 
 impl NamedPort {
+    fn add_to(&self, config: &FabricConfig, uplink_index: u32, transaction: &mut Transaction) {
+        let devices = [self.data_name.as_str(), self.mirror_name.as_str()];
+        ruleset::add_port(config, uplink_index, self.port.node, &devices, transaction);
+    }
+
     /// The first of its interfaces that is not there any more, or whose index is another's now.
     fn missing(&self, present: &[LinkInfo]) -> Option<(&str, u32)> {
         let interfaces = [(self.data_name.as_str(), self.port.data), (self.mirror_name.as_str(), self.port.mirror)];

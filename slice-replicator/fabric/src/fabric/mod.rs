@@ -16,6 +16,7 @@ mod error;
 mod flow;
 mod installed;
 mod placement;
+mod probe;
 mod ruleset;
 
 pub use config::{Contents, FabricConfig, Port};
@@ -24,6 +25,7 @@ pub use error::FabricError;
 pub use flow::{BUCKETS, Flow, bucket_of};
 pub use installed::Fabric;
 pub use placement::GroupPlace;
+pub use probe::probe;
 
 /// Greatest number of flows known at once. Full: SYNs of further flows are dropped and counted (`flows_full`).
 pub const FLOWS_MAX: u32 = 65_536;

@@ -65,11 +65,8 @@ impl Placement {
     pub(super) fn without_interfaces(&self, gone: &BTreeSet<u32>) -> Vec<(u32, Interfaces)> {
         let keep = |interface: Option<u32>| interface.filter(|index| !gone.contains(index));
         let left = |old: &Interfaces| Interfaces { owner: keep(old.owner), mirror: keep(old.mirror) };
-        self.groups
-            .iter()
-            .map(|(mark, old)| (*mark, left(old)))
-            .filter(|(mark, new)| self.groups[mark] != *new)
-            .collect()
+        let changed = self.groups.iter().filter(|(_, old)| left(old) != **old);
+        changed.map(|(mark, old)| (*mark, left(old))).collect()
     }
 
     /// Adds to `transaction` what turns the kernel's sets into this picture with `changes`.

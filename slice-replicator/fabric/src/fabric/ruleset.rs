@@ -11,16 +11,15 @@
 //! chain steer { dup to meta mark map @mirror
 //!               fwd to meta mark map @owner }
 //! chain from_node_7 { type filter hook ingress devices = { <data>, <mirror> } priority 0; policy drop;
-//!     jump permit
+//!     ether type ip  ether saddr <service>  ip saddr <service>  ip protocol tcp  <no fragment>
+//!         meta mark set ip daddr . tcp dport . tcp sport map @pair  meta mark . iif @may_send  fwd to <uplink>
 //!     counter drop
 //! }
-//! chain permit { ether type ip  ether saddr <service>  ip saddr <service>  ip protocol tcp  <no fragment>
-//!         meta mark set ip daddr . tcp dport . tcp sport map @pair  meta mark . iif @may_send  fwd to <uplink> }
 //! ```
 //! The mirror is sent before the frame itself: the standby has a copy of whatever the owner can have seen.
 
 use super::config::FabricConfig;
-use super::counters::{drop_counter, names};
+use super::counters::{drop_counter, names, sent_counter};
 use super::flow::KEY_LEN;
 use super::{BUCKETS, FLOWS_MAX, GROUPS_MAX};
 use crate::NodeId;
@@ -38,7 +37,6 @@ const FROM_CLIENTS: &str = "from_clients";
 const PLACE: &str = "place";
 const LEARN: &str = "learn";
 const STEER: &str = "steer";
-const PERMIT: &str = "permit";
 
 /// The first three registers take a flow's key; the first is also used for whatever is compared.
 const A: Register = Register::word(0);
@@ -59,22 +57,16 @@ const SYN: [u8; 1] = [0x02];
 const DROP: Expression<'_> = Decide(Verdict::Drop);
 
 /// Adds the whole table but for node ports and contents.
-pub(super) fn install(
-    config: &FabricConfig,
-    uplink_index: u32,
-    ownership: TableOwnership,
-    transaction: &mut Transaction,
-) {
+pub(super) fn install(config: &FabricConfig, ownership: TableOwnership, transaction: &mut Transaction) {
     transaction.destroy_table();
     transaction.add_table(ownership);
     names::ALL.iter().for_each(|name| transaction.add_counter(name));
     add_sets(config, transaction);
-    for chain in [STEER, LEARN, PLACE, PERMIT] {
+    for chain in [STEER, LEARN, PLACE] {
         transaction.add_chain(chain);
     }
     add_steering(transaction);
     add_placing(config, transaction);
-    add_permission(config, uplink_index, transaction);
     transaction.add_ingress_chain(FROM_CLIENTS, &[&config.uplink]);
     add_client_rules(config, transaction);
 }
@@ -102,18 +94,26 @@ fn add_sets(config: &FabricConfig, transaction: &mut Transaction) {
     transaction.add_elements(SERVICE_PORTS, &ports);
 }
 
-/// Adds what receives from one node: its chain and its counter.
-pub(super) fn add_port(node: NodeId, devices: &[&str], transaction: &mut Transaction) {
-    let (chain, dropped) = (port_chain(node), drop_counter(node));
+/// Adds what receives from one node: its chain and its counters.
+pub(super) fn add_port(
+    config: &FabricConfig,
+    uplink_index: u32,
+    node: NodeId,
+    devices: &[&str],
+    transaction: &mut Transaction,
+) {
+    let (chain, sent, dropped) = (port_chain(node), sent_counter(node), drop_counter(node));
+    transaction.add_counter(&sent);
     transaction.add_counter(&dropped);
     transaction.add_ingress_chain(&chain, devices);
-    transaction.add_rule(&chain, &[Decide(Verdict::Jump(PERMIT))]);
+    add_permission(config, uplink_index, &chain, &sent, transaction);
     transaction.add_rule(&chain, &[Count(&dropped), DROP]);
 }
 
 /// Removes what receives from one node. Its interfaces, if they are still there, belong to nobody then.
 pub(super) fn remove_port(node: NodeId, transaction: &mut Transaction) {
     transaction.delete_chain(&port_chain(node));
+    transaction.delete_counter(&sent_counter(node));
     transaction.delete_counter(&drop_counter(node));
 }
 
@@ -172,7 +172,8 @@ fn add_steering(transaction: &mut Transaction) {
     transaction.add_rule(STEER, &[Count(names::NO_OWNER), DROP]);
 }
 
-fn add_permission(config: &FabricConfig, uplink_index: u32, transaction: &mut Transaction) {
+/// The one rule by which a node's frame can leave.
+fn add_permission(config: &FabricConfig, uplink_index: u32, chain: &str, sent: &str, transaction: &mut Transaction) {
     let service = config.service.octets();
     let ether_source = LoadPayload { base: PayloadBase::Ethernet, offset: 6, len: 6, into: A };
     let from_service = [
@@ -186,13 +187,16 @@ fn add_permission(config: &FabricConfig, uplink_index: u32, transaction: &mut Tr
     let node_key = [destination(A), destination_port(B), source_port(C)];
     let may_send = [
         Lookup { set: PAIR, key: A, value: Some(A) },
+        // By way of the mark, so that `nft` can print the rule.
+        StoreMark(A),
+        LoadMeta(MetaKey::Mark, A),
         LoadMeta(MetaKey::InputInterface, B),
         Lookup { set: MAY_SEND, key: A, value: None },
-        Count(names::SENT),
+        Count(sent),
         LoadWord(uplink_index, A),
         Forward(A),
     ];
-    transaction.add_rule(PERMIT, &[&from_service[..], &whole_tcp(), &node_key, &may_send].concat());
+    transaction.add_rule(chain, &[&from_service[..], &whole_tcp(), &node_key, &may_send].concat());
 }
 
 /// Goes on if the packet is TCP and no fragment.

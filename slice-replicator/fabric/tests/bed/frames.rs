@@ -28,13 +28,18 @@ pub fn to_client(flow: &Flow, flags: u8) -> Vec<u8> {
 }
 
 /// A TCP segment without data; `ip_header_len` beyond 20 is filled with no-operation options.
-pub fn tcp(from: (MacAddress, Ipv4Addr, u16), to: (MacAddress, Ipv4Addr, u16), flags: u8, ip_header_len: u8) -> Vec<u8> {
+pub fn tcp(
+    from: (MacAddress, Ipv4Addr, u16),
+    to: (MacAddress, Ipv4Addr, u16),
+    flags: u8,
+    ip_header_len: u8,
+) -> Vec<u8> {
     let total = u16::from(ip_header_len) + 20;
     let mut frame = Vec::new();
     frame.extend_from_slice(&to.0);
     frame.extend_from_slice(&from.0);
     frame.extend_from_slice(&[8, 0]);
-    frame.extend_from_slice(&[0x40 | ip_header_len / 4, 0]);
+    frame.extend_from_slice(&[0x40 | (ip_header_len / 4), 0]);
     frame.extend_from_slice(&total.to_be_bytes());
     frame.extend_from_slice(&[0, 1, 0, 0, 64, 6, 0, 0]);
     frame.extend_from_slice(&from.1.octets());

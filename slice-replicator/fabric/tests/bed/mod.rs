@@ -8,6 +8,7 @@ pub mod random;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use escape_fabric::fabric::{Fabric, FabricConfig, Port};
@@ -81,6 +82,12 @@ impl Wire {
     #[track_caller]
     pub fn must_be_silent(&mut self) {
         assert_eq!(self.receive(STAYS_AWAY_FOR), None, "frame from interface {}", self.index);
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
