@@ -31,3 +31,4 @@ pub use listener::{ListenError, Listener, ListenerCounters};
 pub use log_limit::LogLimit;
 pub use peer::Peer;
 pub use peer_frame::PeerFrame;
+pub use pki::{CellName, ClusterAuthority, ClusterSecrets, HeartbeatKey, PkiError};
