@@ -26,7 +26,6 @@
 //!
 //! `HEAD` works where `GET` does. Every reply has `X-Requests` and `X-Chain` ([`chain`]).
 #![no_std]
-#![warn(clippy::cast_possible_truncation)]
 
 extern crate alloc;
 

@@ -91,7 +91,8 @@ pub(crate) struct HttpState {
     pub heap_extent: u32,
 }
 
-/// What a finished request is answered with.
+/// What a finished request is answered with. Made and used at once, never stored: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Answer {
     Small { status: u16, content_type: &'static str, body: Text<SMALL>, allow: Option<&'static str> },
     Large(Outgoing),

@@ -200,6 +200,6 @@ mod tests {
         }
         let whole = parse(b"GET /x HTTP/1.1\r\nhost: a\r\nConnection: foo, Close\r\nEXPECT: 100-continue\r\n\r\nrest");
         let Parsed::Whole(head, len) = whole else { panic!("{whole:?}") };
-        assert_eq!((head.method, head.target, head.close, head.expect_continue, len), ("GET", "/x", true, true, 76));
+        assert_eq!((head.method, head.target, head.close, head.expect_continue, len), ("GET", "/x", true, true, 74));
     }
 }

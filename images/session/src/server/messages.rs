@@ -67,10 +67,10 @@ impl<H: Host> Server<H> {
     pub(super) fn try_unplug(&mut self, slot: u32, incarnation: u64) -> bool {
         if let Some(record) = self.record(slot) {
             let layers: &mut [&mut dyn escape_capsule::CapsuleList] = &mut [&mut self.session, &mut self.tcp];
-            match LocalAgent::unplug_slice(&record, self.memory.refs(), layers, &mut []) {
-                Err(SliceError::Referenced { .. }) => return false,
-                // A record that is damaged: the layers are told below.
-                Ok(_) | Err(_) => {}
+            let unplugged = LocalAgent::unplug_slice(&record, self.memory.refs(), layers, &mut []);
+            // Any other failure is a damaged record: the layers are told below.
+            if let Err(SliceError::Referenced { .. }) = unplugged {
+                return false;
             }
         }
         self.forget(slot);

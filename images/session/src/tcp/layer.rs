@@ -31,6 +31,9 @@ const HALF_CLOSED_MAX: i64 = 30 * SECOND;
 /// At most one probe per slice in this time is sent because of a segment that nobody should have sent (RFC 5961).
 const CHALLENGE_EVERY: i64 = SECOND;
 
+/// Deadlines of smoltcp that are passed over at most to make it send.
+const JUMPS_MAX: u32 = 4;
+
 /// What this guest knows of an attached connection beside its slot.
 #[derive(Clone, Copy, Debug, Default)]
 struct Attached {
@@ -203,16 +206,21 @@ impl<H: Host> TcpLayer<H> {
             return false;
         }
         let before = self.wire.emitted.seq_frames;
-        // Let smoltcp's clock jump to its next deadlines: perhaps a delayed ACK first, then the retransmission or window probe.
-        for _ in 0..3 {
-            let now = Instant::from_micros(state.header.stack_now());
-            let Some(at) = state.tcp.with_set(|set| self.iface.poll_at(now, set)) else { break };
-            state.header.skew += (at - now).total_micros() as i64 * i64::from(at > now);
-            self.egress(state);
-            if self.wire.emitted.seq_frames > before {
+        // Perhaps a delayed ACK first, then the retransmission or window probe.
+        for _ in 0..JUMPS_MAX {
+            if !self.jump(state) || self.wire.emitted.seq_frames > before {
                 break;
             }
         }
+        true
+    }
+
+    /// Lets smoltcp's clock jump to its next deadline and sends what it has then. `false` = it has no deadline.
+    fn jump(&mut self, state: &mut SlotState) -> bool {
+        let now = Instant::from_micros(state.header.stack_now());
+        let Some(at) = state.tcp.with_set(|set| self.iface.poll_at(now, set)) else { return false };
+        state.header.skew += (at - now).total_micros() as i64 * i64::from(at > now);
+        self.egress(state);
         true
     }
 
@@ -222,9 +230,16 @@ impl<H: Host> TcpLayer<H> {
         if !state.tcp.with_socket(|s| can(s.state())) {
             return;
         }
+        let before = self.wire.emitted.frames;
         // smoltcp sends a keep-alive at once when the option is set; a long interval keeps it from sending another.
         state.tcp.with_socket(|s| s.set_keep_alive(Some(Duration::from_secs(3600))));
         self.egress(state);
+        // Not at once if its timer is still set: for a retransmission that is not needed any more, or since our last probe.
+        for _ in 0..JUMPS_MAX {
+            if self.wire.emitted.frames > before || !self.jump(state) {
+                break;
+            }
+        }
         state.tcp.with_socket(|s| s.set_keep_alive(None));
     }
 
