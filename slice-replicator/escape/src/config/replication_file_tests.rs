@@ -76,7 +76,7 @@ fn every_rule_names_key_line_and_reason() {
         3,
         "zero",
     );
-    refused(&cell("ram_mib = 3"), "cell.ram_mib", 4, "4 to 2046");
+    refused(&cell("ram_mib = 2"), "cell.ram_mib", 4, "4 to 2046");
     refused(&cell("ram_mib = 65"), "cell.ram_mib", 4, "even");
     refused(&cell("slots = 16385"), "cell.slots", 4, "multiple of 64");
     refused(&cell("slots = 65600"), "cell.slots", 4, "out of range");

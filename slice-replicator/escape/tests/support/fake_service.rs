@@ -155,10 +155,14 @@ fn serve_http(shared: &Shared, connection: u64, mut socket: TcpStream) -> std::i
             thread::sleep(REPLY_DELAY);
             shared.wait_while_out(connection);
             past.push(session.clone());
-            let simple = [DropRequest, SwallowReply, RepeatReply, ExecuteTwice, WrongByte, WrongChain, Reset, Close];
+            let simple = [DropRequest, SwallowReply, RepeatReply, ExecuteTwice, WrongChain, Reset, Close];
             let mut wrong = shared.take_misbehaviour(&simple);
             if past.len() > 5 && wrong == None {
                 wrong = shared.take_misbehaviour(&[RollBack]);
+            }
+            // Only where every byte of the body is fixed by the protocol.
+            if request.target == "/counter" || request.target.starts_with("/bytes") {
+                wrong = if wrong == None { shared.take_misbehaviour(&[WrongByte]) } else { wrong };
             }
             match wrong {
                 DropRequest => continue,
