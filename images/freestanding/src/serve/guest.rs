@@ -49,7 +49,9 @@ impl Guest {
         // SAFETY: words, holds and slot metadata of the control pages, and the arena, are the server's alone; slots are
         // touched only as the host leases or plugs them.
         let memory = unsafe { Memory::new(CONTROL_BASE as *mut u8, ARENA_BASE as *mut u8, params.n_slots) };
-        let server = Server::new(params, fold(&seed), memory, host);
+        let mut server = Server::new(params, fold(&seed), memory, host);
+        // The receiver passes only frames whose checksums are right.
+        server.trust_rx_checksums(true);
         let idle = Idle::new(clock.now_us());
         let poisonings = PoisonBudget::new();
         let timer = LazyTimer::default();

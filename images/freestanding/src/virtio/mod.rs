@@ -7,6 +7,7 @@
 //! reception asks only before the guest halts.
 
 pub mod buffers;
+pub mod checksum;
 pub mod entropy;
 pub mod error;
 pub mod mmio;
