@@ -10,7 +10,7 @@ pub struct BodyCheck {
     /// Bytes seen so far.
     at: u64,
     wrong: u64,
-    /// The body of `GET /session`, kept to be read at its end; at most [`FREE_BODY_MAX`] bytes.
+    /// A body that is read at its end; at most [`FREE_BODY_MAX`] bytes.
     kept: Vec<u8>,
 }
 
@@ -20,13 +20,15 @@ impl BodyCheck {
         match expected {
             ExpectedBody::Exactly(bytes) => Some(bytes.len() as u64),
             ExpectedBody::Pattern { n } => Some(*n),
-            ExpectedBody::SessionFacts | ExpectedBody::Free => None,
+            ExpectedBody::Number(number) => Some(number.to_string().len() as u64),
+            ExpectedBody::SessionFacts { .. } | ExpectedBody::Free => None,
         }
     }
 
     /// Refuses a length that cannot be right before a byte of the body is read.
     pub fn check_length(expected: &ExpectedBody, length: u64) -> Result<(), Violation> {
         let right = match Self::length_of(expected) {
+            Some(wanted) if matches!(expected, ExpectedBody::Number(_)) => (wanted..=wanted + 1).contains(&length),
             Some(wanted) => length == wanted,
             None => length <= FREE_BODY_MAX,
         };
@@ -47,7 +49,7 @@ impl BodyCheck {
                 self.wrong += (differing + bytes.len().saturating_sub(right.len())) as u64;
             }
             ExpectedBody::Pattern { .. } => self.wrong += pattern::count_wrong(self.at, bytes),
-            ExpectedBody::SessionFacts => {
+            ExpectedBody::SessionFacts { .. } | ExpectedBody::Number(_) => {
                 let room = (FREE_BODY_MAX as usize).saturating_sub(self.kept.len());
                 self.kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             }
@@ -57,9 +59,16 @@ impl BodyCheck {
     }
 
     /// Ends the body: the number of wrong bytes and, for `GET /session`, its text.
-    pub fn finish(&mut self) -> (u64, Vec<u8>) {
+    pub fn finish(&mut self, expected: &ExpectedBody) -> (u64, Vec<u8>) {
         self.at = 0;
-        (std::mem::take(&mut self.wrong), std::mem::take(&mut self.kept))
+        let kept = std::mem::take(&mut self.kept);
+        if let ExpectedBody::Number(number) = expected {
+            let digits = kept.strip_suffix(b"\n").unwrap_or(&kept);
+            let right = number.to_string();
+            let differing = digits.iter().zip(right.as_bytes()).filter(|(a, b)| a != b).count();
+            self.wrong += (differing + digits.len().abs_diff(right.len())) as u64;
+        }
+        (std::mem::take(&mut self.wrong), kept)
     }
 }
 
@@ -73,9 +82,23 @@ mod tests {
         let mut check = BodyCheck::default();
         check.feed(&expected, b"abX");
         check.feed(&expected, b"dYf");
-        assert_eq!(check.finish().0, 2);
+        assert_eq!(check.finish(&expected).0, 2);
         check.feed(&expected, b"abcdefg");
-        assert_eq!(check.finish().0, 1, "a byte too many is a wrong byte");
+        assert_eq!(check.finish(&expected).0, 1, "a byte too many is a wrong byte");
+    }
+
+    #[test]
+    fn a_number_may_end_its_line_but_not_go_on() {
+        let wrong = |body: &[u8]| {
+            let expected = ExpectedBody::Number(12);
+            let mut check = BodyCheck::default();
+            body.chunks(1).for_each(|byte| check.feed(&expected, byte));
+            (BodyCheck::check_length(&expected, body.len() as u64).is_err(), check.finish(&expected).0)
+        };
+        assert_eq!([wrong(b"12"), wrong(b"12\n")], [(false, 0); 2]);
+        assert_eq!(wrong(b"13\n"), (false, 1));
+        assert_eq!(wrong(b"120"), (false, 1));
+        assert!(wrong(b"1").0 && wrong(b"12\n\n").0);
     }
 
     #[test]

@@ -24,13 +24,18 @@ impl ExpectedStatus {
 pub enum ExpectedBody {
     /// These bytes and no others.
     Exactly(Box<[u8]>),
+    /// This number in decimal, with or without a newline after it.
+    Number(u64),
     /// The first `n` pattern bytes.
     Pattern {
         /// Length of the body.
         n: u64,
     },
-    /// Facts about the session, as JSON.
-    SessionFacts,
+    /// Facts about the session, as JSON; its counter among them.
+    SessionFacts {
+        /// What the counter must be.
+        counter: u64,
+    },
     /// Not part of the protocol: any text up to [`FREE_BODY_MAX`] bytes.
     Free,
 }

@@ -188,27 +188,29 @@ impl HttpSession {
 
     /// Ends the reply; the request leaves the queue only if all of it was right.
     fn finish_reply(&mut self, now_us: u64) -> Result<Completion, Violation> {
-        let (wrong, text) = self.receiving.body.finish();
         let number = self.answered + 1;
+        // A reply ends only after its head was checked against the front of the queue, so there is one.
+        let Some(pending) = self.pending.front() else {
+            return Err(Violation::Duplicated { count: 1, how: "a reply to no request".into() });
+        };
+        let (wrong, text) = self.receiving.body.finish(&pending.expected.body);
         if wrong > 0 {
             return Err(Violation::WrongBytes { count: wrong, how: format!("in the body of reply {number}") });
         }
-        if self.pending.front().is_some_and(|pending| pending.expected.body == ExpectedBody::SessionFacts) {
-            let facts = SessionFacts::parse(&text).map_err(|how| Violation::WrongBytes { count: 1, how })?;
-            self.facts = Some(facts);
+        if let ExpectedBody::SessionFacts { counter } = pending.expected.body {
+            let facts = SessionFacts::parse(&text).and_then(|facts| facts.check(number, counter));
+            self.facts = Some(facts.map_err(|how| Violation::WrongBytes { count: 1, how })?);
         }
-        // A reply ends only after its head was checked against the front of the queue, so there is one.
-        let Some(pending) = self.pending.pop_front() else {
-            return Err(Violation::Duplicated { count: 1, how: "a reply to no request".into() });
-        };
         self.answered = number;
         self.answered_chain = pending.chain;
-        Ok(Completion {
+        let completion = Completion {
             scheduled_us: pending.scheduled_us,
             sent_us: pending.sent_us,
             first_byte_us: self.receiving.first_byte_us,
             done_us: now_us,
-        })
+        };
+        self.pending.pop_front();
+        Ok(completion)
     }
 }
 

@@ -51,7 +51,7 @@ impl Script {
         let (status, body) = match request {
             Request::Counter => {
                 self.counter += 1;
-                (Exactly(200), ExpectedBody::Exactly(self.counter.to_string().into_bytes().into()))
+                (Exactly(200), ExpectedBody::Number(self.counter))
             }
             Request::Put { key, value } => {
                 if let Some(stored) = self.values.get_mut(usize::from(*key)) {
@@ -71,7 +71,7 @@ impl Script {
             }
             Request::Bytes { n } => (Exactly(200), ExpectedBody::Pattern { n: *n }),
             Request::Dirty { .. } => (Success, ExpectedBody::Free),
-            Request::Session => (Exactly(200), ExpectedBody::SessionFacts),
+            Request::Session => (Exactly(200), ExpectedBody::SessionFacts { counter: self.counter }),
         };
         Expected { status, body }
     }
