@@ -216,6 +216,11 @@ impl ImageStore {
         self.in_slot(slice.slot).filter(|image| image.slice == slice)
     }
 
+    /// The bytes of a slice's image. Only lines that a live range touches mean anything.
+    pub fn bytes(&self, slice: SliceId) -> Option<&[u8]> {
+        self.get(slice).and_then(|_| self.mapping.slot(slice.slot))
+    }
+
     /// All images, by slot. Looks at every slot: for promotion and reports, not for the commit path.
     pub fn iter(&self) -> impl Iterator<Item = &SlotImage> {
         self.images.iter().filter_map(|image| image.as_deref())
