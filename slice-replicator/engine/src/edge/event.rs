@@ -32,8 +32,6 @@ pub enum EdgeEvent {
         /// What it was, as in the command.
         groups: Vec<GroupSteering>,
     },
-    /// A link to a node is up: it says its flows and gates next.
-    NodeUp(Member),
     /// Time passed.
     Tick,
 }

@@ -73,6 +73,14 @@ impl StoreState {
         Ok(Changes { revision: version, put: txn.put.clone() })
     }
 
+    /// Takes over what a transaction changed elsewhere (a reader's copy follows the store).
+    pub fn follow(&mut self, changes: &Changes) {
+        self.revision = changes.revision;
+        for record in &changes.put {
+            self.entries.insert(record.key(), Entry { version: changes.revision, record: record.clone() });
+        }
+    }
+
     /// The cluster record.
     pub fn cluster(&self) -> Option<&ClusterRecord> {
         match self.get(Key::Cluster) {

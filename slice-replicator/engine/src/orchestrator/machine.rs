@@ -1,0 +1,292 @@
+//! The orchestrator's machine: requests and suspicions in, transactions and records out.
+
+use super::command::{Note, OrchestratorCommand, Receiver};
+use super::config::OrchestratorConfig;
+use super::draft::{Draft, Effect};
+use super::event::{LinkId, OrchestratorEvent, Peer, TxnFailure};
+use super::{change, membership};
+use crate::store::{Changes, ClusterRecord, Record, StoreState, Txn};
+use crate::{Micros, Suspicion};
+use escape_proto::{FromOrchestrator, GroupId, GroupRecord, JoinRequest, Member, NodeId, NodeState, ToOrchestrator};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Placement, failover decisions, and the only writer of the store.
+///
+/// One transaction is under way at a time; what comes meanwhile goes into the next one together. Answers and records
+/// leave only after the transaction that they tell of is durable.
+#[derive(Debug)]
+pub struct Orchestrator {
+    pub(super) config: OrchestratorConfig,
+    /// The store as of the latest transaction that is known to be durable.
+    pub(super) store: Option<StoreState>,
+    pub(super) suspicion: Suspicion,
+    pub(super) suspected: BTreeSet<Member>,
+    /// Decided dead, not yet Dead in the store.
+    pub(super) condemned: BTreeSet<Member>,
+    /// What waits for the next transaction; bounded by `requests_max` (decisions of our own are always taken).
+    pub(super) queue: VecDeque<Intent>,
+    under_way: Option<UnderWay>,
+    last_txn: u64,
+}
+
+/// Something that the next transaction decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// The store is new, or its reader is: see to it that the cluster record is there and no group is orphaned.
+    Settle,
+    Join {
+        link: LinkId,
+        node: NodeId,
+        request: JoinRequest,
+    },
+    Cas {
+        from: Member,
+        attempt: u64,
+        to: GroupRecord,
+    },
+    Read {
+        from: Member,
+        attempt: u64,
+        group: GroupId,
+    },
+    GuestDown {
+        from: Member,
+    },
+    Dead {
+        member: Member,
+    },
+    Refresh {
+        to: Receiver,
+    },
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    id: u64,
+    txn: Txn,
+    intents: Vec<Intent>,
+    effects: Vec<Effect>,
+    sent_at: Micros,
+}
+
+impl Orchestrator {
+    /// An orchestrator that has not read the store yet.
+    pub const fn new(config: OrchestratorConfig) -> Self {
+        let suspicion = Suspicion::new(config.suspicion);
+        Self {
+            config,
+            store: None,
+            suspicion,
+            suspected: BTreeSet::new(),
+            condemned: BTreeSet::new(),
+            queue: VecDeque::new(),
+            under_way: None,
+            last_txn: 0,
+        }
+    }
+
+    /// Takes an event at local time `now` (microseconds, never going back) and appends what is to be done to `out`.
+    pub fn on(&mut self, now: Micros, event: OrchestratorEvent, out: &mut Vec<OrchestratorCommand>) {
+        match event {
+            OrchestratorEvent::Started { image } => {
+                self.store = Some(*image);
+                self.watch(now);
+                self.queue.push_front(Intent::Settle);
+            }
+            OrchestratorEvent::Join { link, node, request } => self.want(Intent::Join { link, node, request }, out),
+            OrchestratorEvent::LinkUp(Peer::Node(member)) => {
+                self.want(Intent::Refresh { to: Receiver::Node(member) }, out);
+            }
+            OrchestratorEvent::LinkUp(Peer::Edge) => self.want(Intent::Refresh { to: Receiver::Edge }, out),
+            OrchestratorEvent::LinkDown(Peer::Node(member)) => self.suspicion.hint(member),
+            OrchestratorEvent::LinkDown(Peer::Edge) => {}
+            OrchestratorEvent::Request { from, request } => self.request(from, request, out),
+            OrchestratorEvent::Beat(beat) => {
+                self.suspicion.beat(now, &beat);
+            }
+            OrchestratorEvent::TxnDone { id, result } => self.txn_done(now, id, result, out),
+            OrchestratorEvent::Tick => {
+                self.detect(now, out);
+                self.repeat_txn(now, out);
+            }
+        }
+        self.transact(now, out);
+    }
+
+    /// The store as this orchestrator knows it.
+    pub const fn store(&self) -> Option<&StoreState> {
+        self.store.as_ref()
+    }
+
+    /// Nodes that the orchestrator suspects now.
+    pub fn suspected(&self) -> impl Iterator<Item = Member> {
+        self.suspected.iter().copied()
+    }
+
+    fn request(&mut self, from: Member, request: ToOrchestrator, out: &mut Vec<OrchestratorCommand>) {
+        match request {
+            // A join comes on a link that has no member yet.
+            ToOrchestrator::Join(_) => {}
+            ToOrchestrator::Cas { attempt, to } => self.want(Intent::Cas { from, attempt, to }, out),
+            ToOrchestrator::Read { attempt, group } => self.want(Intent::Read { from, attempt, group }, out),
+            ToOrchestrator::GuestDown { cause: _ } => self.want(Intent::GuestDown { from }, out),
+            ToOrchestrator::Counts(counts) => {
+                out.push(OrchestratorCommand::Note(Note::Counts { from, counts }));
+            }
+            ToOrchestrator::Milestone { at_us, what } => {
+                out.push(OrchestratorCommand::Note(Note::Milestone { from, at_us, what }));
+            }
+        }
+    }
+
+    /// Queues a request; one that waits already is not queued twice.
+    fn want(&mut self, intent: Intent, out: &mut Vec<OrchestratorCommand>) {
+        let waits = self.queue.contains(&intent);
+        let decided = self.under_way.as_ref().is_some_and(|u| u.intents.contains(&intent));
+        if waits || (decided && !matches!(intent, Intent::Refresh { .. })) {
+            return;
+        }
+        if self.queue.len() >= self.config.requests_max {
+            return out.push(OrchestratorCommand::Note(Note::Overloaded));
+        }
+        self.queue.push_back(intent);
+    }
+
+    /// Makes the next transaction of all that waits.
+    fn transact(&mut self, now: Micros, out: &mut Vec<OrchestratorCommand>) {
+        if self.under_way.is_some() || self.queue.is_empty() {
+            return;
+        }
+        let Some(store) = &self.store else { return };
+        let intents: Vec<Intent> = self.queue.drain(..).collect();
+        let mut draft = Draft::new(store);
+        for intent in &intents {
+            decide(&self.config, &mut draft, intent.clone());
+        }
+        let (txn, effects) = draft.finish();
+        let Some(txn) = txn else { return self.carry_out(effects, out) };
+        self.last_txn += 1;
+        let id = self.last_txn;
+        out.push(OrchestratorCommand::Txn { id, txn: txn.clone() });
+        self.under_way = Some(UnderWay { id, txn, intents, effects, sent_at: now });
+    }
+
+    fn txn_done(
+        &mut self,
+        now: Micros,
+        id: u64,
+        result: Result<Changes, TxnFailure>,
+        out: &mut Vec<OrchestratorCommand>,
+    ) {
+        let Some(under_way) = self.under_way.take_if(|u| u.id == id) else { return };
+        match result {
+            Ok(changes) => self.committed(now, &changes, under_way.effects, out),
+            Err(TxnFailure::Conflict { now: image }) => {
+                // Decide anew on what is there.
+                self.store = Some(*image);
+                self.watch(now);
+                for intent in under_way.intents.into_iter().rev() {
+                    self.queue.push_front(intent);
+                }
+            }
+            Err(TxnFailure::Unavailable { cause }) => {
+                out.push(OrchestratorCommand::Note(Note::StoreUnavailable { cause }));
+                self.under_way = Some(UnderWay { sent_at: now, ..under_way });
+            }
+        }
+    }
+
+    /// The transaction is durable: everybody hears of it.
+    fn committed(&mut self, now: Micros, changes: &Changes, effects: Vec<Effect>, out: &mut Vec<OrchestratorCommand>) {
+        if let Some(store) = &mut self.store {
+            store.follow(changes);
+        }
+        self.watch(now);
+        let message = records(changes.revision, changes.put.iter());
+        for to in [Receiver::AllNodes, Receiver::Edge] {
+            out.push(OrchestratorCommand::Send { to, message: message.clone() });
+        }
+        self.carry_out(effects, out);
+    }
+
+    fn carry_out(&self, effects: Vec<Effect>, out: &mut Vec<OrchestratorCommand>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(to, message) => out.push(OrchestratorCommand::Send { to, message }),
+                Effect::Note(note) => out.push(OrchestratorCommand::Note(note)),
+                Effect::SendAll(to) => {
+                    if let Some(store) = &self.store {
+                        let message = records(store.revision(), store.entries().map(|e| &e.record));
+                        out.push(OrchestratorCommand::Send { to, message });
+                    }
+                }
+            }
+        }
+    }
+
+    fn repeat_txn(&mut self, now: Micros, out: &mut Vec<OrchestratorCommand>) {
+        let resend_us = self.config.txn_resend_us;
+        if let Some(u) = &mut self.under_way
+            && now.saturating_sub(u.sent_at) >= resend_us
+        {
+            u.sent_at = now;
+            out.push(OrchestratorCommand::Txn { id: u.id, txn: u.txn.clone() });
+        }
+    }
+
+    /// Watches the nodes that are Up, and nobody else.
+    fn watch(&mut self, now: Micros) {
+        let Some(store) = &self.store else { return };
+        for node in store.nodes() {
+            match node.state {
+                NodeState::Up => self.suspicion.watch(now, node.member),
+                NodeState::Dead => self.suspicion.forget(node.member.node),
+            }
+        }
+        self.condemned.retain(|m| store.node(m.node).is_some_and(|n| n.is_up(*m)));
+    }
+}
+
+fn decide(config: &OrchestratorConfig, draft: &mut Draft<'_>, intent: Intent) {
+    match intent {
+        Intent::Settle => settle(config, draft),
+        Intent::Join { link, node, request } => membership::join(config, draft, link, node, request),
+        Intent::Cas { from, attempt, to } => change::cas(draft, from, attempt, to),
+        Intent::Read { from, attempt, group } => change::read(draft, from, attempt, group),
+        Intent::GuestDown { from } => change::guest_down(draft, from),
+        Intent::Dead { member } => membership::dead(config, draft, member),
+        Intent::Refresh { to } => draft.effects.push(Effect::SendAll(to)),
+    }
+}
+
+/// A new orchestrator goes on from the records: makes the cluster record if the store is empty, and hands over what an
+/// interrupted T5 has left (it is one transaction here; a store with smaller ones may stop in between).
+fn settle(config: &OrchestratorConfig, draft: &mut Draft<'_>) {
+    if draft.get(crate::store::Key::Cluster).is_none() {
+        draft.put(Record::Cluster(ClusterRecord {
+            cluster: config.new_cluster,
+            format: ClusterRecord::FORMAT,
+            next_group: 0,
+            placement_seed: config.new_placement_seed,
+            digest: None,
+        }));
+    }
+    membership::hand_over_orphans(config, draft);
+    for to in [Receiver::AllNodes, Receiver::Edge] {
+        draft.effects.push(Effect::SendAll(to));
+    }
+}
+
+fn records<'a>(revision: escape_proto::Revision, all: impl Iterator<Item = &'a Record>) -> FromOrchestrator {
+    let (mut nodes, mut groups, mut leases, mut buckets) = (Vec::new(), Vec::new(), Vec::new(), None);
+    for record in all {
+        match record {
+            Record::Node(r) => nodes.push(r.clone()),
+            Record::Group(r) => groups.push(*r),
+            Record::Lease(r) => leases.push(*r),
+            Record::Buckets(r) => buckets = Some(r.clone()),
+            Record::Cluster(_) | Record::Quarantine(_) => {}
+        }
+    }
+    FromOrchestrator::Records { revision, nodes, groups, leases, buckets }
+}
