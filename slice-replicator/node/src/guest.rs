@@ -10,7 +10,7 @@ use crate::slice_table::{OwnedSlice, Stage};
 use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::{GuestMessage, HostMessage};
 use escape_engine::node::Event;
-use escape_proto::{LeaseRecord, LeaseState, Milestone, SliceCounts, SliceId, ToOrchestrator};
+use escape_proto::{FlowEntry, LeaseRecord, LeaseState, Milestone, SliceCounts, SliceId, ToOrchestrator};
 use escape_vmm::commit::Role;
 
 /// Messages taken per call.
@@ -77,6 +77,7 @@ impl Node {
         if let (None, Some(group)) = (&refused, group) {
             self.make_shadow(id, flow);
             if self.slices.insert(OwnedSlice { id, group, flow: cell, stage: Stage::New }) {
+                self.new_flows.push(FlowEntry { flow: cell, group });
                 return;
             }
             self.valve.discard(vmm_slice(id));

@@ -27,6 +27,8 @@ pub struct Pulse {
     pub inc: AtomicU64,
     /// Nodes that this one suspects, a bit each.
     pub suspects: AtomicU32,
+    /// When `suspects` changed last, microseconds.
+    pub suspects_at_us: AtomicU64,
     /// Datagrams that were no beat of this cell.
     pub forged: AtomicU64,
     stop: AtomicBool,
@@ -134,6 +136,9 @@ fn beat_loop(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, change
         let now = now_us();
         let suspects = suspicion.suspects(now);
         let news = pulse.suspects.swap(suspects, Ordering::Relaxed) != suspects;
+        if news {
+            pulse.suspects_at_us.store(now, Ordering::Relaxed);
+        }
         if now >= next || news {
             next = now + config.every.as_micros() as u64;
             seq += 1;

@@ -6,14 +6,16 @@ use crate::peers::PeerChange;
 use escape_engine::node::Event;
 use escape_link::PeerFrame;
 use escape_proto::{
-    EdgeReply, EdgeRequest, FromOrchestrator, Hello, Incarnation, JoinReply, JoinRequest, Member, Milestone, NodeId,
-    PROTOCOL_VERSION, Revision, Role, ToOrchestrator,
+    EdgeReply, EdgeRequest, FlowEntry, FromOrchestrator, Hello, Incarnation, JoinReply, JoinRequest, Member, Milestone,
+    NodeId, PROTOCOL_VERSION, Revision, Role, ToOrchestrator,
 };
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Frames handled per wake-up of a link: others must have their turn.
 const FRAMES_PER_TURN_MAX: usize = 512;
+/// Flows told to the edge in one message.
+const FLOWS_PER_MESSAGE: usize = 4096;
 
 impl Node {
     /// A peer's link has news (or, with no event, may hold frames already).
@@ -197,9 +199,26 @@ impl Node {
         }
     }
 
+    /// Tells people of new suspicions; the orchestrator itself hears of them in the heartbeats.
+    pub(crate) fn tell_suspicions(&mut self) {
+        let pulse = self.heartbeat.pulse();
+        let (suspects, at_us) = (pulse.suspects.load(Ordering::Relaxed), pulse.suspects_at_us.load(Ordering::Relaxed));
+        let news = suspects & !self.suspects_told;
+        self.suspects_told = suspects;
+        if news == 0 {
+            return;
+        }
+        let members: Vec<Member> = self.engine.node_records().map(|r| r.member).collect();
+        for member in members.into_iter().filter(|m| news.checked_shr(u32::from(m.node.0)).unwrap_or(0) & 1 == 1) {
+            self.orchestrator.send(&ToOrchestrator::Milestone { at_us, what: Milestone::Suspected(member) });
+        }
+    }
+
     /// The edge's link has news.
     pub(crate) fn on_edge(&mut self, event: &mio::event::Event) {
-        self.edge.on_event(event);
+        if self.edge.on_event(event) {
+            self.introduce_to_edge();
+        }
         while let Some(reply) = self.edge.next::<EdgeReply>() {
             match reply {
                 EdgeReply::Flipped { groups } => {
@@ -210,6 +229,25 @@ impl Node {
                 EdgeReply::Stale { group, applied, owner } => {
                     tracing::info!(%group, %applied, %owner, "the edge knows a newer owner");
                 }
+            }
+        }
+    }
+
+    /// A new edge, or one that has started anew: it rebuilds from what owners say.
+    fn introduce_to_edge(&mut self) {
+        let groups: Vec<_> = self.engine.gated_groups().collect();
+        if !groups.is_empty() {
+            self.edge.send(&EdgeRequest::GateClosed { groups });
+        }
+        self.new_flows = self.slices.iter().map(|s| FlowEntry { flow: s.flow, group: s.group }).collect();
+    }
+
+    /// Tells the edge which flows are real; now and then, in batches.
+    pub(crate) fn confirm_flows(&mut self) {
+        if self.edge.is_open() {
+            let flows = std::mem::take(&mut self.new_flows);
+            for batch in flows.chunks(FLOWS_PER_MESSAGE) {
+                self.edge.send(&EdgeRequest::Flows(batch.to_vec()));
             }
         }
     }

@@ -16,13 +16,14 @@ use crate::upstream::Upstream;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
 use escape_engine::{Mutant, SuspicionConfig};
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
-use escape_proto::{GroupId, Incarnation, LeaseRecord, Member, NodeId, Role, SliceId};
+use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, Member, NodeId, Role, SliceId};
 use escape_vmm::commit::capture::CaptureLimits;
 use escape_vmm::commit::ingress::{IngressLimits, IngressStore};
 use escape_vmm::commit::protected_ports::ProtectedPorts;
 use escape_vmm::commit::quota::HoldLimits;
 use escape_vmm::commit::tombstone::Tombstones;
-use escape_vmm::commit::valve::{BreachPolicy, Mode, Valve, ValveConfig};
+use escape_vmm::commit::valve::Valve;
+use escape_vmm::commit::valve_config::{BreachPolicy, Mode, ValveConfig};
 use escape_vmm::commit::{Capturer, ImageStore};
 use escape_vmm::{BootParamsSeed, Console, FrameBuf, TapSource, Vm, VmConfig};
 use mio::unix::SourceFd;
@@ -74,6 +75,8 @@ pub struct Node {
     pub(crate) rx_backlog: VecDeque<Vec<u8>>,
     /// Flips to ask for at the end of this turn.
     pub(crate) flips: Vec<(GroupId, escape_proto::Epoch)>,
+    /// Flows that began since the edge was last told: it keeps those that their owner confirms.
+    pub(crate) new_flows: Vec<FlowEntry>,
     /// Flows that ended since the edge was last told.
     pub(crate) ended_flows: Vec<escape_proto::Flow>,
     /// Mutant "acknowledge before apply": bodies whose application is put off.
@@ -93,6 +96,7 @@ pub struct Node {
     pub(crate) digest: [u8; 32],
     pub(crate) guest_cause: String,
     pub(crate) counts_at: u64,
+    pub(crate) suspects_told: u32,
     pub(crate) operator_line: Vec<u8>,
     pub(crate) metrics: NodeMetrics,
 }
@@ -179,6 +183,7 @@ impl Node {
             stale: VecDeque::new(),
             rx_backlog: VecDeque::new(),
             flips: Vec::new(),
+            new_flows: Vec::new(),
             ended_flows: Vec::new(),
             put_off: VecDeque::new(),
             listener,
@@ -194,6 +199,7 @@ impl Node {
             digest: escape_images::digest(escape_images::freestanding()),
             guest_cause: String::new(),
             counts_at: 0,
+            suspects_told: 0,
             operator_line: Vec::new(),
             metrics: NodeMetrics::default(),
             config,

@@ -1,8 +1,10 @@
 //! Commands on standard input, one a line, answered by one line of JSON: how a drill hurts a node and asks what it holds.
 
 use crate::error::NodeError;
+use crate::groups::Access;
 use crate::node::Node;
 use crate::tokens;
+use escape_proto::Mode;
 use escape_vmm::Fault;
 use mio::Interest;
 use mio::unix::SourceFd;
@@ -82,6 +84,12 @@ impl Node {
         }
     }
 
+    /// Owned groups without a standby, or whose input is not let in yet.
+    fn unpaired_groups(&self) -> usize {
+        let owned = self.engine.group_records().filter(|r| Some(r.owner) == self.me);
+        owned.filter(|r| r.mode != Mode::Paired || self.groups.access(r.group) != Access::Open).count()
+    }
+
     fn status(&self) -> serde_json::Value {
         let now = self.now();
         let counts = self.counts(now);
@@ -89,6 +97,8 @@ impl Node {
             "member": self.me.map(|m| m.to_string()),
             "guest": self.guest_running,
             "slices": self.slices.len(),
+            "groups": self.engine.group_records().filter(|r| Some(r.owner) == self.me).count(),
+            "unpaired": self.unpaired_groups(),
             "protected": counts.protected,
             "solo": counts.solo,
             "standby": counts.standby,

@@ -6,7 +6,7 @@ use crate::wire_body;
 use escape_abi::HostMessage;
 use escape_engine::node::{Command, Event};
 use escape_proto::{BodyKind, ChainHash, SliceId};
-use escape_vmm::commit::valve::Verdict;
+use escape_vmm::commit::verdict::Verdict;
 use escape_vmm::commit::{Capture, CaptureError, Coverage};
 
 /// Frames taken per turn: captures and acknowledgements must have their turns.

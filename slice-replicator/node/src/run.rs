@@ -120,6 +120,7 @@ impl Node {
     fn on_tick(&mut self, now: Instant) -> Result<(), NodeError> {
         let us = self.now();
         self.engine_event(Event::Tick);
+        self.tell_suspicions();
         self.watch_guest(us);
         self.capture_stale(us);
         self.valve.expire(us);
@@ -131,6 +132,7 @@ impl Node {
         self.peers.call(self.poll.registry(), now);
         self.call_upstream(now)?;
         self.report_counts(us);
+        self.confirm_flows();
         self.apply_put_off(us);
         Ok(())
     }

@@ -16,13 +16,16 @@ const TAIL_LINES: usize = 30;
 /// How long a process may take to end after it was killed.
 const END_MAX: Duration = Duration::from_secs(5);
 
+const EVENT_START: &str = "{\"t_us\":";
+
 /// A running process of the cell. It is killed when this is dropped, and dies with its parent in any case.
 #[derive(Debug)]
 pub struct CellProcess {
     name: String,
     child: Child,
     stdin: ChildStdin,
-    lines: Receiver<String>,
+    answers: Receiver<String>,
+    events: Receiver<String>,
     tail: Arc<Mutex<VecDeque<String>>>,
     _config: OwnedFd,
 }
@@ -77,8 +80,12 @@ impl CellProcess {
             return Err(CellSetupError::os(name)(std::io::ErrorKind::BrokenPipe.into()));
         };
         let tail = Arc::new(Mutex::new(VecDeque::new()));
-        let (sender, lines) = channel();
-        read_lines(&name, stdout, move |line| sender.send(line).is_ok())?;
+        let (answer, answers) = channel();
+        let (event, events) = channel();
+        read_lines(&name, stdout, move |line| {
+            // Events and answers share standard output; events begin with their time.
+            if line.starts_with(EVENT_START) { event.send(line).is_ok() } else { answer.send(line).is_ok() }
+        })?;
         let kept = Arc::clone(&tail);
         let loud = std::env::var_os("ESCAPE_LOG").is_some();
         let label = name.clone();
@@ -93,7 +100,7 @@ impl CellProcess {
             kept.push_back(line);
             true
         })?;
-        Ok(Self { name, child, stdin, lines, tail, _config: config })
+        Ok(Self { name, child, stdin, answers, events, tail, _config: config })
     }
 
     /// Its process id.
@@ -101,9 +108,9 @@ impl CellProcess {
         self.child.id()
     }
 
-    /// The next line of its standard output, if one is there.
-    pub fn line(&self) -> Option<String> {
-        self.lines.try_recv().ok()
+    /// The next event that it has told, if there is one.
+    pub fn event(&self) -> Option<String> {
+        self.events.try_recv().ok()
     }
 
     /// Asks on standard input and waits for one line.
@@ -111,8 +118,21 @@ impl CellProcess {
     /// # Errors
     /// It is gone, or says nothing within `limit`.
     pub fn ask(&mut self, question: &str, limit: Duration) -> Result<String, CellSetupError> {
+        while self.answers.try_recv().is_ok() {} // Late answers to earlier questions.
         self.tell(question)?;
-        match self.lines.recv_timeout(limit) {
+        self.answer_to(question, limit)
+    }
+
+    /// Waits for the answer to something that was told.
+    ///
+    /// # Errors
+    /// It is gone, or says nothing within `limit`.
+    pub fn answer(&mut self, limit: Duration) -> Result<String, CellSetupError> {
+        self.answer_to("", limit)
+    }
+
+    fn answer_to(&mut self, question: &str, limit: Duration) -> Result<String, CellSetupError> {
+        match self.answers.recv_timeout(limit) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
             Err(RecvTimeoutError::Timeout) => Err(CellSetupError::Silent {

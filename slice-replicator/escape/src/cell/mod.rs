@@ -1,0 +1,15 @@
+//! A whole cell on this machine: namespaces, links, and one process each for the orchestrator, the edge and the nodes.
+
+mod configs;
+mod error;
+mod local_cell;
+mod network;
+mod node_status;
+mod process;
+mod process_event;
+
+pub use configs::CellPlan;
+pub use error::CellSetupError;
+pub use local_cell::LocalCell;
+pub use network::{CellNetwork, SERVICE_IP, SERVICE_MAC};
+pub use process::{CellProcess, Launch};
