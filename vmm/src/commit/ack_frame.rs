@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn is_a_valid_answer() {
-        let Frame::Tcp(late) = parse(&FrameBuilder::default().from_client(), Source::Client) else { panic!("not TCP") };
+        let Frame::Tcp(late) = parse(&FrameBuilder::default().sent_by_client(), Source::Client) else {
+            panic!("not TCP")
+        };
         let frame = ack_frame(&late, SERVICE_MAC, 0x1234_5678, 0xffff_ffff);
         let Frame::Tcp(answer) = parse(&frame, Source::Guest) else { panic!("not TCP") };
         assert_eq!((answer.flow, answer.service_ip, answer.source_mac), (late.flow, SERVICE_IP, SERVICE_MAC));

@@ -4,9 +4,11 @@
 //! whole. A slot that is referenced too often to be caught that way is held: the guest takes no new reference until the
 //! capture is done. A reference that does not end is a slice that hangs.
 
+use super::checkpoint::{Checkpoint, Encoded};
 use super::coverage::Coverage;
 use super::delta::BODY_LEN_MAX;
-use super::image::{Checkpoint, Encoded, ImageError, ImageStore};
+use super::image::ImageStore;
+use super::image_error::ImageError;
 use super::live_set::LiveError;
 use super::metrics::CaptureMetrics;
 use super::published::Published;
@@ -119,7 +121,8 @@ struct Pursuit {
     since_us: u64,
 }
 
-/// One attempt to copy a slot.
+/// One attempt to copy a slot. Short-lived, and on the path of every request: no box for the large case.
+#[allow(clippy::large_enum_variant)]
 enum Cut {
     Whole(Published),
     Unchanged(u64),

@@ -1,8 +1,9 @@
 //! A thread that plays the guest changes a slot under the reference protocol while another captures it: no image is torn.
 
 use super::capture::{Capture, CaptureLimits, Capturer};
-use super::image::{ImageStore, Role};
+use super::image::ImageStore;
 use super::slice_id::SliceId;
+use super::slot_image::Role;
 use super::test_frames::flow;
 use super::test_memory::{TestMemory, meta};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

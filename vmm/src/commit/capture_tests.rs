@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::super::image::Role;
+use super::super::slot_image::Role;
 use super::super::test_frames::flow;
 use super::super::test_memory::{TestMemory, meta};
 use super::*;

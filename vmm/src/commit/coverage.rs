@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn segment(seq: u32, ack: u32, flags: u8, payload: usize) -> Segment {
-        let bytes = FrameBuilder::default().seq(seq).ack(ack).flags(flags).payload(&vec![0; payload]).from_guest();
+        let bytes = FrameBuilder::default().seq(seq).ack(ack).flags(flags).payload(&vec![0; payload]).sent_by_guest();
         match parse(&bytes, Source::Guest) {
             Frame::Tcp(segment) => segment,
             other => panic!("{other:?}"),

@@ -205,8 +205,8 @@ mod tests {
         let flow = Flow { ip: [10, 0, 0, 9], port: 40_001, service_port: 80 };
         let builder = FrameBuilder::new(flow).seq(7).ack(9).flags(TcpFlags::ACK | TcpFlags::PSH).window(321);
         for (bytes, source) in [
-            (builder.clone().payload(b"hello").from_guest(), Source::Guest),
-            (builder.payload(b"hello").from_client(), Source::Client),
+            (builder.clone().payload(b"hello").sent_by_guest(), Source::Guest),
+            (builder.payload(b"hello").sent_by_client(), Source::Client),
         ] {
             let Frame::Tcp(segment) = parse(&bytes, source) else { panic!("not TCP") };
             assert_eq!(segment.flow, flow);
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn every_truncation_is_unparsable() {
-        let whole = FrameBuilder::default().payload(&[7; 100]).from_guest();
+        let whole = FrameBuilder::default().payload(&[7; 100]).sent_by_guest();
         for len in 0..whole.len() {
             assert!(flaw(&whole[..len]).is_some(), "{len} bytes of {} parsed", whole.len());
         }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn hiding_places_of_tcp_are_unparsable() {
-        let good = FrameBuilder::default().payload(&[7; 100]).from_guest();
+        let good = FrameBuilder::default().payload(&[7; 100]).sent_by_guest();
         assert_eq!(flaw(&good), None);
         let with = |at: usize, bytes: &[u8]| {
             let mut frame = good.clone();
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(with(IP + 2, &[0xff, 0xff]), Some(Flaw::Length));
         assert_eq!(with(IP + 20 + 12, &[0x40]), Some(Flaw::DataOffset));
         assert_eq!(with(IP + 20 + 12, &[0xf0]), None);
-        let short = FrameBuilder::default().from_guest();
+        let short = FrameBuilder::default().sent_by_guest();
         let mut bad = short.clone();
         bad[IP + 20 + 12] = 0x60;
         assert_eq!(flaw(&bad), Some(Flaw::DataOffset));
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn ethernet_padding_is_no_flaw() {
-        let mut frame = FrameBuilder::default().from_guest();
+        let mut frame = FrameBuilder::default().sent_by_guest();
         frame.resize(VNET_HEADER_LEN + ETHERNET_HEADER_LEN + 46, 0);
         assert_eq!(flaw(&frame), None);
         frame.push(0);
@@ -264,7 +264,7 @@ mod tests {
     /// All flag bytes, all segmentation types, and checksum fields around the right ones.
     #[test]
     fn only_tcp_offload_of_this_frame_is_accepted() {
-        let good = FrameBuilder::default().payload(&[1; 64]).from_guest();
+        let good = FrameBuilder::default().payload(&[1; 64]).sent_by_guest();
         for flags in 0..=255u8 {
             for gso in 0..=255u8 {
                 for (start, offset, size) in
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn other_protocols_are_other() {
-        let mut frame = FrameBuilder::default().from_guest();
+        let mut frame = FrameBuilder::default().sent_by_guest();
         frame[26 + 9] = 17;
         assert_eq!(parse(&frame, Source::Guest), Frame::Other);
         frame[24..26].copy_from_slice(&[0x86, 0xdd]);
@@ -309,7 +309,7 @@ mod tests {
 
         #[test]
         fn mutated_segments_never_panic_and_stay_in_bounds(at in 0usize..90, value in any::<u8>(), cut in 0usize..90) {
-            let mut frame = FrameBuilder::default().payload(&[3; 24]).from_guest();
+            let mut frame = FrameBuilder::default().payload(&[3; 24]).sent_by_guest();
             let len = frame.len();
             frame[at % len] = value;
             frame.truncate(cut.max(1));

@@ -4,173 +4,19 @@
 //! lines of *its own slot's image* it changes, never an address (the "merge write primitive" of the threat model).
 
 use super::chain::{CHAIN_START, ChainHash, next_link};
-use super::delta::{Body, BodyError, BodyWriter};
+use super::checkpoint::{Applied, Checkpoint, Encoded, Installed};
+use super::delta::{Body, BodyWriter};
+use super::image_error::{ApplyError, ImageError};
 use super::image_mapping::ImageMapping;
 use super::line_set::LineSet;
 use super::metrics::ImageMetrics;
 use super::published::Published;
 use super::slice_id::SliceId;
-pub use super::slot_image::{Role, SlotImage};
+use super::slot_image::{Role, SlotImage};
 use crate::memory::slot_memory::SlotMemory;
 use escape_abi::SlotWord;
-use escape_abi::layout::{LINE, SLOT_SIZE};
+use escape_abi::layout::LINE;
 use escape_abi::message::Flow;
-use thiserror::Error;
-
-/// Place of a checkpoint in its slice's history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Its number, from 1; grows with each capture.
-    pub number: u64,
-    /// The checkpoint that it is a delta to; 0 for a full copy.
-    pub base: u64,
-    /// Its hash, and what an acknowledgement must repeat: `BLAKE3(chain link of base ‖ body)`, of a full copy
-    /// `BLAKE3(32 zero bytes ‖ body)`.
-    pub hash: ChainHash,
-}
-
-/// An operation on an image that makes no sense.
-#[derive(Debug, Error)]
-pub enum ImageError {
-    /// The address space for the images cannot be reserved.
-    #[error("cannot reserve address space for {n_slots} slot images of {SLOT_SIZE} bytes")]
-    Map {
-        /// Slots asked for.
-        n_slots: u32,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The slot is not of this cell.
-    #[error("slice {slice}: no such slot")]
-    NoSuchSlot {
-        /// The slice named.
-        slice: SliceId,
-    },
-    /// The slot has an image of another slice.
-    #[error("slice {slice}: its slot holds an image of slice {present}")]
-    Occupied {
-        /// The slice named.
-        slice: SliceId,
-        /// The slice that has the slot.
-        present: SliceId,
-    },
-    /// There is no image of that slice in that role.
-    #[error("slice {slice}: no image as {role:?}")]
-    Missing {
-        /// The slice named.
-        slice: SliceId,
-        /// The role wanted.
-        role: Role,
-    },
-    /// The image has had no checkpoint yet.
-    #[error("slice {slice}: its image has no checkpoint yet")]
-    Empty {
-        /// The slice.
-        slice: SliceId,
-    },
-    /// The arena does not take the slice's bytes: its lease is not mapped here.
-    #[error("slice {slice}: its slot is not mapped in this guest")]
-    NotMapped {
-        /// The slice.
-        slice: SliceId,
-    },
-}
-
-/// A checkpoint that was not applied. The image is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ApplyError {
-    /// No standby image of that slice: its CREATE is missing, or it was closed.
-    #[error("slice {slice}: no standby image")]
-    Unknown {
-        /// The slice named.
-        slice: SliceId,
-    },
-    /// A checkpoint before this one is missing: ask for a full copy.
-    #[error("slice {slice}: checkpoint {number} builds on {base}, here is {have}")]
-    Gap {
-        /// The slice.
-        slice: SliceId,
-        /// Number of the refused checkpoint.
-        number: u64,
-        /// What it builds on.
-        base: u64,
-        /// Last checkpoint applied.
-        have: u64,
-    },
-    /// The checkpoint is not newer than what was applied.
-    #[error("slice {slice}: checkpoint {number} is older than {have}")]
-    Stale {
-        /// The slice.
-        slice: SliceId,
-        /// Number of the refused checkpoint.
-        number: u64,
-        /// Last checkpoint applied.
-        have: u64,
-    },
-    /// The body is not the one that was hashed, or continues another history.
-    #[error("slice {slice}: hash of checkpoint {number} does not match")]
-    Hash {
-        /// The slice.
-        slice: SliceId,
-        /// Number of the refused checkpoint.
-        number: u64,
-    },
-    /// The body is malformed.
-    #[error("slice {slice}: checkpoint {number}: {cause}")]
-    Body {
-        /// The slice.
-        slice: SliceId,
-        /// Number of the refused checkpoint.
-        number: u64,
-        /// What is wrong.
-        cause: BodyError,
-    },
-    /// The body speaks of another incarnation, goes back in generation, or leaves a live line that was never sent.
-    #[error("slice {slice}: checkpoint {number} contradicts its image: {what}")]
-    Contradiction {
-        /// The slice.
-        slice: SliceId,
-        /// Number of the refused checkpoint.
-        number: u64,
-        /// What contradicts.
-        what: &'static str,
-    },
-}
-
-/// What applying a checkpoint changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// Next byte that the slice expects from its client: the mirror may forget what lies before.
-    pub rcv_nxt: u32,
-    /// Generation that is safe here now.
-    pub generation: u64,
-    /// The slice's connection is finished.
-    pub closed: bool,
-    /// A full copy: a good moment to [prefault](ImageStore::prefault).
-    pub full: bool,
-    /// To be repeated in the acknowledgement.
-    pub hash: ChainHash,
-}
-
-/// A checkpoint that was encoded from a slot's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoded {
-    /// Its place in the slice's history.
-    pub checkpoint: Checkpoint,
-    /// It is a full copy.
-    pub full: bool,
-    /// Lines in it.
-    pub lines: usize,
-}
-
-/// What a plug put into the arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Installed {
-    /// Bytes of live ranges.
-    pub bytes: usize,
-    /// Generation that the slot's word has now.
-    pub generation: u64,
-}
 
 /// Images of all slots of a cell, sparse.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use super::super::live_set::LiveSet;
 use super::super::test_frames::flow;
 use super::super::test_memory::TestMemory;
 use super::*;
+use escape_abi::layout::SLOT_SIZE;
 use escape_abi::meta::LiveRange;
 use proptest::prelude::*;
 

@@ -17,11 +17,11 @@ fn store() -> IngressStore {
 
 fn data(port: u16, seq: u32, len: usize) -> Vec<u8> {
     let flags = TcpFlags::ACK | TcpFlags::PSH;
-    FrameBuilder::new(flow(port)).seq(seq).flags(flags).payload(&vec![1; len]).from_client()
+    FrameBuilder::new(flow(port)).seq(seq).flags(flags).payload(&vec![1; len]).sent_by_client()
 }
 
 fn control(port: u16, seq: u32, flags: u8) -> Vec<u8> {
-    FrameBuilder::new(flow(port)).seq(seq).flags(flags).from_client()
+    FrameBuilder::new(flow(port)).seq(seq).flags(flags).sent_by_client()
 }
 
 /// Replays everything: (sequence, flags, payload length).

@@ -78,8 +78,8 @@ mod tests {
                 set.insert(first..first + len);
                 model.iter_mut().skip(first).take(len).for_each(|line| *line = true);
             }
-            for line in 0..SLOT_LINES {
-                prop_assert_eq!(set.contains(line), model[line]);
+            for (line, inside) in model.iter().enumerate() {
+                prop_assert_eq!(set.contains(line), *inside);
             }
             prop_assert_eq!(set.is_empty(), !model.contains(&true));
             let asked = ask.0..ask.0 + ask.1;

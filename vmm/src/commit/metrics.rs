@@ -1,6 +1,6 @@
 //! Counters of the commit path. Plain numbers: one thread writes them, the node reads them between events.
 
-use super::valve::DropCause;
+use super::verdict::DropCause;
 
 /// Counters of the [valve](super::valve::Valve).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

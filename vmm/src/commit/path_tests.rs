@@ -3,16 +3,20 @@
 #![allow(clippy::unwrap_used)]
 
 use super::capture::{Capture, CaptureLimits, Capturer};
+use super::checkpoint::Checkpoint;
 use super::coverage::Coverage;
 use super::frame::{Frame, Source, parse};
-use super::image::{Checkpoint, ImageStore, Role};
+use super::image::ImageStore;
 use super::protected_ports::ProtectedPorts;
 use super::quota::HoldLimits;
 use super::segment::TcpFlags;
 use super::slice_id::SliceId;
+use super::slot_image::Role;
 use super::test_frames::{FrameBuilder, SERVICE_IP, flow};
 use super::test_memory::{TestMemory, meta};
-use super::valve::{BreachPolicy, Mode, Valve, ValveConfig, Verdict};
+use super::valve::Valve;
+use super::valve_config::{BreachPolicy, Mode, ValveConfig};
+use super::verdict::Verdict;
 use crate::memory::slot_memory::SlotMemory;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -87,7 +91,7 @@ impl Pair {
             .ack(n + 1)
             .flags(TcpFlags::ACK | TcpFlags::PSH)
             .payload(&[n as u8])
-            .from_guest();
+            .sent_by_guest();
         if take_early {
             self.take(slot, &frame);
         }
@@ -102,7 +106,7 @@ impl Pair {
     fn take(&mut self, slot: u32, frame: &[u8]) {
         match self.valve.submit(frame, &self.memory, 0) {
             Verdict::Held { .. } => {}
-            Verdict::Send => self.to_client(slot, frame.to_vec()),
+            Verdict::Send => self.client_receives(slot, frame.to_vec()),
             other => panic!("{other:?}"),
         }
     }
@@ -132,12 +136,12 @@ impl Pair {
         let mut frames = Vec::new();
         self.valve.release(slice.slot, &coverage, &mut |frame| frames.push(frame.to_vec()));
         for frame in frames {
-            self.to_client(slice.slot, frame);
+            self.client_receives(slice.slot, frame);
         }
     }
 
     /// The client's oracle: in order, each once, and the standby already knows the answer (P1, I1, I6).
-    fn to_client(&mut self, slot: u32, frame: Vec<u8>) {
+    fn client_receives(&mut self, slot: u32, frame: Vec<u8>) {
         let Frame::Tcp(segment) = parse(&frame, Source::Guest) else { panic!("not TCP") };
         let seen = &mut self.seen_by_client[slot as usize];
         assert_eq!(segment.seq, *seen, "slot {slot}: out of order, lost or doubled");

@@ -4,7 +4,7 @@
 //! queue is never stopped, another slice never pays, and FIN and RST have a reserve of their own so that a connection
 //! can always end. A frame that has waited too long is dropped from the head of its own queue (invariant I7).
 
-use super::valve::DropCause;
+use super::verdict::DropCause;
 
 /// Limits on held output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

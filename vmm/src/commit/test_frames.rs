@@ -53,11 +53,11 @@ impl FrameBuilder {
         self.payload = payload.to_vec();
         self
     }
-    pub fn from_guest(self) -> Vec<u8> {
+    pub fn sent_by_guest(self) -> Vec<u8> {
         let (from, to) = ((SERVICE_IP, self.flow.service_port), (self.flow.ip, self.flow.port));
         self.build(CLIENT_MAC, SERVICE_MAC, from, to)
     }
-    pub fn from_client(self) -> Vec<u8> {
+    pub fn sent_by_client(self) -> Vec<u8> {
         let (from, to) = ((self.flow.ip, self.flow.port), (SERVICE_IP, self.flow.service_port));
         self.build(SERVICE_MAC, CLIENT_MAC, from, to)
     }

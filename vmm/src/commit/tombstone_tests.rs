@@ -15,7 +15,7 @@ const CLOSED: Tombstone = Tombstone {
 };
 
 fn from_client(seq: u32, flags: u8, len: usize) -> Segment {
-    let frame = FrameBuilder::new(flow(1)).seq(seq).ack(5000).flags(flags).payload(&vec![0; len]).from_client();
+    let frame = FrameBuilder::new(flow(1)).seq(seq).ack(5000).flags(flags).payload(&vec![0; len]).sent_by_client();
     match parse(&frame, Source::Client) {
         Frame::Tcp(segment) => segment,
         other => panic!("{other:?}"),

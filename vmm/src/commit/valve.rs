@@ -9,130 +9,14 @@ use super::frame::{Frame, Source, parse};
 use super::frame_pool::FramePool;
 use super::hold_queue::{HeldFrame, HoldQueue};
 use super::metrics::ValveMetrics;
-use super::protected_ports::ProtectedPorts;
-use super::quota::HoldLimits;
 use super::segment::Segment;
 use super::sequence::near;
 use super::slice_id::SliceId;
+use super::valve_config::{BreachPolicy, Mode, ValveConfig};
+use super::verdict::{DropCause, Released, Verdict};
 use crate::memory::slot_memory::SlotMemory;
 use escape_abi::message::Flow;
 use std::collections::VecDeque;
-use thiserror::Error;
-
-/// Whether output is held at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Output is held until commit.
-    Protect,
-    /// Replication is off: every frame may be sent at once. For benchmarks and for `boot` without a cluster.
-    PassThrough,
-}
-
-/// What to do when a frame contradicts the committed state (invariant I1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreachPolicy {
-    /// Drop the slice's frames, quarantine it, count.
-    Quarantine,
-    /// Panic: for tests, where a breach is a fault of the program.
-    Panic,
-}
-
-/// What a valve needs to know.
-#[derive(Clone, Debug)]
-pub struct ValveConfig {
-    /// Slots of the cell.
-    pub n_slots: u32,
-    /// The service's address; TCP from any other is spoofed.
-    pub service_ip: [u8; 4],
-    /// Ports whose connections are slices.
-    pub protected_ports: ProtectedPorts,
-    /// Let output leave that belongs to no protected port (ARP included). Off by default: it is unprotected.
-    pub unprotected_output: bool,
-    /// Whether output is held.
-    pub mode: Mode,
-    /// How much may be held.
-    pub limits: HoldLimits,
-    /// What to do about a breach.
-    pub on_breach: BreachPolicy,
-}
-
-/// What becomes of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Queued until `need` of the slot is committed.
-    Held {
-        /// The slice.
-        slice: SliceId,
-        /// The generation.
-        need: u64,
-    },
-    /// Its generation is committed and nothing of the slice waits: the caller sends it now.
-    Send,
-    /// Unprotected output, allowed: the caller sends it now.
-    PassUnprotected,
-    /// Not sent, ever.
-    Dropped(DropCause),
-}
-
-/// Why a frame was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[repr(u8)]
-pub enum DropCause {
-    /// May be TCP, but cannot be told.
-    #[error("unparsable")]
-    Unparsable,
-    /// A protected port, but no slice has the flow (RST included).
-    #[error("flow of no slice")]
-    Unbound,
-    /// Not of a protected port, and unprotected output is not allowed.
-    #[error("unprotected output")]
-    Unprotected,
-    /// TCP from an address that is not the service's.
-    #[error("foreign source address")]
-    Spoofed,
-    /// The slice is quarantined.
-    #[error("slice is quarantined")]
-    Quarantined,
-    /// The slice holds too much already.
-    #[error("slice holds too much")]
-    SliceQuota,
-    /// The guest holds too much already.
-    #[error("guest holds too much")]
-    VmQuota,
-    /// The slice holds too many FIN and RST already.
-    #[error("slice holds too many FIN or RST")]
-    EndingQuota,
-    /// An identical segment is held.
-    #[error("a copy is held")]
-    Duplicate,
-    /// Sequence number far from the slice's committed frontier.
-    #[error("sequence number out of horizon")]
-    Horizon,
-    /// The slot has no word: it is not of this cell.
-    #[error("no such slot")]
-    NoSlot,
-}
-
-impl DropCause {
-    /// Number of causes.
-    pub const COUNT: usize = 11;
-
-    /// Place in [`ValveMetrics::dropped`].
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-/// What a release did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// Frames given out.
-    pub frames: u32,
-    /// Frames of the slice that still wait.
-    pub left: usize,
-    /// The slice contradicted its committed state and is quarantined now.
-    pub breach: Option<Breach>,
-}
 
 #[derive(Debug, Default)]
 struct SliceOutput {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::super::protected_ports::ProtectedPorts;
+use super::super::quota::HoldLimits;
 use super::super::segment::TcpFlags;
 use super::super::test_frames::{FrameBuilder, SERVICE_IP, flow};
 use super::super::test_memory::TestMemory;
@@ -41,7 +43,7 @@ fn bound() -> (Valve, TestMemory) {
 }
 
 fn data(slot: u32, seq: u32, len: usize) -> Vec<u8> {
-    FrameBuilder::new(flow(slot as u16)).seq(seq).ack(50).flags(ALL).payload(&vec![seq as u8; len]).from_guest()
+    FrameBuilder::new(flow(slot as u16)).seq(seq).ack(50).flags(ALL).payload(&vec![seq as u8; len]).sent_by_guest()
 }
 
 fn coverage(generation: u64, snd_nxt: u32) -> Coverage {
@@ -81,9 +83,9 @@ fn whatever_is_not_a_bound_slice_is_dropped_for_its_cause() {
         Verdict::Dropped(cause) => cause,
         other => panic!("{other:?}"),
     };
-    let rst = FrameBuilder::new(flow(3)).flags(TcpFlags::RST).from_guest();
+    let rst = FrameBuilder::new(flow(3)).flags(TcpFlags::RST).sent_by_guest();
     assert_eq!(dropped(&mut valve, &rst), DropCause::Unbound);
-    let other_port = FrameBuilder::new(Flow { service_port: 22, ..flow(0) }).from_guest();
+    let other_port = FrameBuilder::new(Flow { service_port: 22, ..flow(0) }).sent_by_guest();
     assert_eq!(dropped(&mut valve, &other_port), DropCause::Unprotected);
     let mut spoofed = data(0, 1, 1);
     spoofed[26 + 15] ^= 1;
@@ -141,10 +143,10 @@ fn copies_are_dropped_but_not_what_differs() {
     let frame = data(0, 10, 4);
     assert!(matches!(valve.submit(&frame, &memory, 0), Verdict::Held { .. }));
     assert_eq!(valve.submit(&frame, &memory, 0), Verdict::Dropped(DropCause::Duplicate));
-    let acks_more = FrameBuilder::new(flow(0)).seq(10).ack(51).flags(ALL).payload(&[10; 4]).from_guest();
+    let acks_more = FrameBuilder::new(flow(0)).seq(10).ack(51).flags(ALL).payload(&[10; 4]).sent_by_guest();
     assert!(matches!(valve.submit(&acks_more, &memory, 0), Verdict::Held { .. }));
     // Duplicate acknowledgements mean something (fast retransmit), so they are never copies.
-    let ack = FrameBuilder::new(flow(0)).seq(14).ack(50).from_guest();
+    let ack = FrameBuilder::new(flow(0)).seq(14).ack(50).sent_by_guest();
     assert!(matches!(valve.submit(&ack, &memory, 0), Verdict::Held { .. }));
     assert!(matches!(valve.submit(&ack, &memory, 0), Verdict::Held { .. }));
 }
@@ -160,7 +162,7 @@ fn one_greedy_slice_hurts_itself_alone_and_can_still_end() {
     assert_eq!(valve.held_frames(0), 8);
     assert_eq!(valve.metrics().dropped_for(DropCause::SliceQuota), 92);
     assert!(matches!(valve.submit(&data(1, 10, 4), &memory, 0), Verdict::Held { .. }));
-    let ending = |n: u32, flags| FrameBuilder::new(flow(0)).seq(42 + n).ack(50).flags(flags).from_guest();
+    let ending = |n: u32, flags| FrameBuilder::new(flow(0)).seq(42 + n).ack(50).flags(flags).sent_by_guest();
     assert!(matches!(valve.submit(&ending(0, TcpFlags::FIN | TcpFlags::ACK), &memory, 0), Verdict::Held { .. }));
     assert!(matches!(valve.submit(&ending(1, TcpFlags::RST), &memory, 0), Verdict::Held { .. }));
     assert_eq!(
@@ -197,7 +199,7 @@ fn old_data_expires_and_endings_stay() {
     memory.set_word(0, SlotWord::new(1, 0));
     valve.submit(&data(0, 10, 4), &memory, 0);
     valve.submit(&data(0, 14, 4), &memory, 10);
-    let fin = FrameBuilder::new(flow(0)).seq(18).ack(50).flags(TcpFlags::FIN | TcpFlags::ACK).from_guest();
+    let fin = FrameBuilder::new(flow(0)).seq(18).ack(50).flags(TcpFlags::FIN | TcpFlags::ACK).sent_by_guest();
     valve.submit(&fin, &memory, 11);
     assert_eq!(valve.oldest_held_us(), Some(0));
     assert_eq!(valve.expire(10_000_005), 1);

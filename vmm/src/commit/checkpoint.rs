@@ -1,0 +1,50 @@
+//! Checkpoints: their place in a slice's history, and what making, applying and plugging one comes to.
+
+use super::chain::ChainHash;
+
+/// Place of a checkpoint in its slice's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its number, from 1; grows with each capture.
+    pub number: u64,
+    /// The checkpoint that it is a delta to; 0 for a full copy.
+    pub base: u64,
+    /// Its hash, and what an acknowledgement must repeat: `BLAKE3(chain link of base ‖ body)`, of a full copy
+    /// `BLAKE3(32 zero bytes ‖ body)`.
+    pub hash: ChainHash,
+}
+
+/// What applying a checkpoint changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Next byte that the slice expects from its client: the mirror may forget what lies before.
+    pub rcv_nxt: u32,
+    /// Generation that is safe here now.
+    pub generation: u64,
+    /// The slice's connection is finished.
+    pub closed: bool,
+    /// A full copy: a good moment to [prefault](super::image::ImageStore::prefault).
+    pub full: bool,
+    /// To be repeated in the acknowledgement.
+    pub hash: ChainHash,
+}
+
+/// A checkpoint that was encoded from a slot's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Its place in the slice's history.
+    pub checkpoint: Checkpoint,
+    /// It is a full copy.
+    pub full: bool,
+    /// Lines in it.
+    pub lines: usize,
+}
+
+/// What a plug put into the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Bytes of live ranges.
+    pub bytes: usize,
+    /// Generation that the slot's word has now.
+    pub generation: u64,
+}

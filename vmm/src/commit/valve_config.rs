@@ -1,0 +1,41 @@
+//! What a valve is told when it is made.
+
+use super::protected_ports::ProtectedPorts;
+use super::quota::HoldLimits;
+
+/// Whether output is held at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Output is held until commit.
+    Protect,
+    /// Replication is off: every frame may be sent at once. For benchmarks and for `boot` without a cluster.
+    PassThrough,
+}
+
+/// What to do when a frame contradicts the committed state (invariant I1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreachPolicy {
+    /// Drop the slice's frames, quarantine it, count.
+    Quarantine,
+    /// Panic: for tests, where a breach is a fault of the program.
+    Panic,
+}
+
+/// What a valve needs to know.
+#[derive(Clone, Debug)]
+pub struct ValveConfig {
+    /// Slots of the cell.
+    pub n_slots: u32,
+    /// The service's address; TCP from any other is spoofed.
+    pub service_ip: [u8; 4],
+    /// Ports whose connections are slices.
+    pub protected_ports: ProtectedPorts,
+    /// Let output leave that belongs to no protected port (ARP included). Off by default: it is unprotected.
+    pub unprotected_output: bool,
+    /// Whether output is held.
+    pub mode: Mode,
+    /// How much may be held.
+    pub limits: HoldLimits,
+    /// What to do about a breach.
+    pub on_breach: BreachPolicy,
+}
