@@ -348,8 +348,7 @@ fn is_present(present: &[LinkInfo], index: u32, name: &str) -> bool {
 }
 
 fn read_flows(nft: &mut NftClient, table: &str) -> Result<Vec<(Flow, GroupId)>, FabricError> {
-    let elements = nft.elements(table, PAIR)?;
-    // A table that grows while it is walked can show an element twice.
-    let flows: BTreeMap<Flow, GroupId> = elements.iter().filter_map(read_flow).collect();
-    Ok(flows.into_iter().collect())
+    let mut flows: Vec<_> = nft.elements(table, PAIR)?.iter().filter_map(read_flow).collect();
+    flows.sort_unstable();
+    Ok(flows)
 }

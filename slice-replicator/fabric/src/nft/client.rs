@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -7,6 +7,9 @@ use super::transaction::Transaction;
 use super::uapi::*;
 use crate::netlink::{Attributes, Encoder, Message, NetlinkError, NetlinkSocket};
 use crate::netns::NetNs;
+
+/// How often a set is listed again because a list had doubles.
+const LISTINGS_MAX: u32 = 8;
 
 /// What a named counter has counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,8 +84,28 @@ impl NftClient {
         }
     }
 
-    /// All elements of a set, in no order. Elements that come or go meanwhile may be missing.
+    /// All elements of a set, sorted by key. Elements that come or go meanwhile may or may not be among them.
+    ///
+    /// The kernel lists a hash table piecewise by position, so a table that it resizes meanwhile shows some elements
+    /// twice and others not at all. A list with doubles is therefore read again, and what several readings saw is united.
     pub fn elements(&mut self, table: &str, set: &str) -> Result<Vec<SetElement>, NftError> {
+        let mut seen = BTreeMap::new();
+        for _ in 0..LISTINGS_MAX {
+            let listed = self.list_once(table, set)?;
+            let keys: BTreeSet<&[u8]> = listed.iter().map(|element| element.key.as_slice()).collect();
+            let is_clean = keys.len() == listed.len();
+            if is_clean {
+                seen.clear();
+            }
+            seen.extend(listed.into_iter().map(|element| (element.key, element.value)));
+            if is_clean {
+                break;
+            }
+        }
+        Ok(seen.into_iter().map(|(key, value)| SetElement { key, value }).collect())
+    }
+
+    fn list_once(&mut self, table: &str, set: &str) -> Result<Vec<SetElement>, NftError> {
         let what = format!("elements of set {set} of table {table}");
         let answers = self.socket.dump(&what, NFNL_SUBSYS_NFTABLES << 8 | GET_SET_ELEMENT, |m| {
             netdev_header(m);
