@@ -122,7 +122,8 @@ impl Loop {
     fn new(vm: Vm) -> Result<Self> {
         let poll = Poll::new()?;
         let fds = vm.fds();
-        let all = [Some(fds.tx_kick), Some(fds.rx_kick), Some(fds.rng_kick), Some(fds.doorbell), Some(fds.exit), fds.tap];
+        let all =
+            [Some(fds.tx_kick), Some(fds.rx_kick), Some(fds.rng_kick), Some(fds.doorbell), Some(fds.exit), fds.tap];
         for fd in all.into_iter().flatten() {
             let fd: RawFd = fd;
             poll.registry().register(&mut SourceFd(&fd), Token(fd as usize), Interest::READABLE)?;

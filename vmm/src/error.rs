@@ -16,6 +16,9 @@ pub enum VmError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// This KVM cannot do something that is needed.
+    #[error("this KVM has no {0}: a newer kernel is needed")]
+    Capability(&'static str),
     /// An ioctl on the VM failed.
     #[error("{call}: {source}")]
     Kvm {

@@ -16,6 +16,7 @@ pub mod error;
 pub mod exit;
 pub mod interrupts;
 pub mod log_limit;
+pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod vcpu;

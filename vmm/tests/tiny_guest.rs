@@ -77,7 +77,11 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 fn it_prints_reports_its_end_and_boots_again() {
     let Some((mut vm, screen)) = vm(Code::new().ring3().print("hello\n").crash(0x2a)) else { return };
     for boot in 1..=3 {
-        if boot == 1 { vm.start().unwrap() } else { vm.restart().unwrap() }
+        if boot == 1 {
+            vm.start().unwrap()
+        } else {
+            vm.restart().unwrap()
+        }
         assert_eq!(wait_exit(&mut vm), GuestExit::Crash { code: 0x2a });
         assert_eq!(screen.text(), "hello\n".repeat(boot));
         assert_eq!(vm.poll_exit(), None, "an exit is told once");
@@ -207,7 +211,11 @@ fn a_crash_can_be_injected_anywhere() {
         let code = if idle { Code::new().halt_forever() } else { Code::new().ring3().spin() };
         let Some((mut vm, _)) = vm(code) else { return };
         for _ in 0..2 {
-            if vm.metrics().boots == 0 { vm.start().unwrap() } else { vm.restart().unwrap() }
+            if vm.metrics().boots == 0 {
+                vm.start().unwrap()
+            } else {
+                vm.restart().unwrap()
+            }
             std::thread::sleep(Duration::from_millis(5));
             vm.inject_fault(Fault::Crash).unwrap();
             assert!(matches!(wait_exit(&mut vm), GuestExit::TripleFault { .. }), "idle {idle}");

@@ -169,12 +169,8 @@ pub(crate) mod tests {
         pie[16] = 3;
         let mut bzimage = vec![0; 0x300];
         bzimage[0x202..0x206].copy_from_slice(b"HdrS");
-        let cases = [
-            (vec![], "empty"),
-            (b"#!/bin/sh".to_vec(), "no ELF"),
-            (pie, "position-independent"),
-            (bzimage, "bzImage"),
-        ];
+        let cases =
+            [(vec![], "empty"), (b"#!/bin/sh".to_vec(), "no ELF"), (pie, "position-independent"), (bzimage, "bzImage")];
         for (file, want) in cases {
             let said = load(&file, &ram(), RAM).unwrap_err().to_string();
             assert!(said.contains(want), "{said}");

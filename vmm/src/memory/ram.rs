@@ -25,7 +25,7 @@ pub struct Ram {
 impl Ram {
     /// Creates zeroed RAM. `bytes`: a multiple of 2 MiB from [`RAM_BYTES_MIN`] to [`RAM_BYTES_MAX`].
     pub fn new(bytes: u64) -> Result<Self, MemoryError> {
-        if !(RAM_BYTES_MIN..=RAM_BYTES_MAX).contains(&bytes) || bytes % (2 << 20) != 0 {
+        if !(RAM_BYTES_MIN..=RAM_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(2 << 20) {
             return Err(MemoryError::RamSize { bytes, min: RAM_BYTES_MIN, max: RAM_BYTES_MAX });
         }
         let mapping = SharedMapping::new("ram", bytes)?;

@@ -5,7 +5,7 @@ use crate::devices::serial::SerialPort;
 use crate::devices::virtio::mmio::MmioTransport;
 use crate::exit::GuestExit;
 use crate::log_limit::LogLimit;
-use escape_abi::layout::{ARENA_BASE, DOORBELL, MMIO_BASE, MMIO_STRIDE, SLOT_SIZE, SLOTS_MAX};
+use escape_abi::layout::{ARENA_BASE, DOORBELL, MMIO_BASE, MMIO_STRIDE, SLOT_SIZE, SLOTS_MAX, device};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use vmm_sys_util::eventfd::EventFd;
@@ -19,8 +19,10 @@ const ARENA_END: u64 = ARENA_BASE + SLOTS_MAX as u64 * SLOT_SIZE as u64;
 pub struct Bus {
     /// The console.
     pub serial: Arc<SerialPort>,
-    /// virtio-mmio devices by index.
-    pub virtio: Vec<Arc<MmioTransport>>,
+    /// virtio-net's registers.
+    pub net: Arc<MmioTransport>,
+    /// virtio-rng's registers.
+    pub rng: Arc<MmioTransport>,
     /// Rung by the guest for the control ring.
     pub doorbell: Arc<EventFd>,
     /// Counters.
@@ -84,9 +86,20 @@ impl Bus {
         None
     }
 
+    /// Registers of all devices as after power-on, for a new guest.
+    pub fn reset(&self) {
+        self.net.reset();
+        self.rng.reset();
+        self.serial.reset();
+    }
+
     fn device(&self, gpa: u64) -> Option<(&MmioTransport, u64)> {
         let offset = gpa.checked_sub(MMIO_BASE)?;
-        let device = self.virtio.get(usize::try_from(offset / MMIO_STRIDE).ok()?)?;
+        let device = match offset / MMIO_STRIDE {
+            device::NET => &self.net,
+            device::RNG => &self.rng,
+            _ => return None,
+        };
         Some((device, offset % MMIO_STRIDE))
     }
 

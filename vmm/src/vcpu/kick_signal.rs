@@ -10,7 +10,7 @@ use std::io;
 use std::ptr::null_mut;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler, unblock_signal};
 
 thread_local! {
     /// `immediate_exit` of the vCPU that runs on this thread; null on all other threads.
@@ -27,13 +27,18 @@ pub fn install() -> Result<(), VcpuError> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*installed {
-        register_signal_handler(number(), on_signal).map_err(|e| VcpuError::Signal {
-            signal: number(),
-            source: io::Error::from_raw_os_error(e.errno()),
-        })?;
+        register_signal_handler(number(), on_signal)
+            .map_err(|e| VcpuError::Signal { signal: number(), source: io::Error::from_raw_os_error(e.errno()) })?;
         *installed = true;
     }
     Ok(())
+}
+
+/// Lets the signal through to the calling thread, whatever mask it inherited.
+pub fn unblock() {
+    if let Err(error) = unblock_signal(number()) {
+        tracing::error!(%error, "cannot unblock the vCPU signal; stopping the guest will take long");
+    }
 }
 
 extern "C" fn on_signal(_: c_int, _: *mut siginfo_t, _: *mut c_void) {

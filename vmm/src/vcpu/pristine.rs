@@ -61,15 +61,8 @@ impl PristineVcpu {
     }
 
     fn clear_msrs(&self, vcpu: &VcpuFd) -> Result<(), VcpuError> {
-        let zero = [
-            MSR_IA32_TSC_DEADLINE,
-            MSR_STAR,
-            MSR_LSTAR,
-            MSR_CSTAR,
-            MSR_SYSCALL_MASK,
-            MSR_KERNEL_GS_BASE,
-        ]
-        .map(|index| kvm_msr_entry { index, ..Default::default() });
+        let zero = [MSR_IA32_TSC_DEADLINE, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_KERNEL_GS_BASE]
+            .map(|index| kvm_msr_entry { index, ..Default::default() });
         for entry in zero {
             // KVM sets none of the list if it does not know the first; so one at a time, and unknown ones do not matter.
             if let Ok(list) = Msrs::from_entries(&[entry])

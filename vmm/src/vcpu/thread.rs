@@ -37,6 +37,7 @@ impl VcpuThread {
         let handle = Builder::new()
             .name(format!("vcpu{id}"))
             .spawn(move || {
+                kick_signal::unblock();
                 let end = runner::run(&mut vcpu, id, &bus, &own);
                 bus.serial.flush();
                 // There is room for the one vCPU; if nobody wants it any more it is closed.

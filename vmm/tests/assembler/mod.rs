@@ -39,7 +39,11 @@ impl Code {
         let tss = gdt + 10 * 8;
         let limit = 104 + 8192u64;
         // null, null, code 0x10, data 0x18, TSS 0x20 (16 bytes), then user data 0x28 and code 0x30 after it
-        let tss_low = limit & 0xffff | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (limit >> 16 & 0xf) << 48 | (tss >> 24 & 0xff) << 56;
+        let tss_low = limit & 0xffff
+            | (tss & 0xff_ffff) << 16
+            | 0x89 << 40
+            | (limit >> 16 & 0xf) << 48
+            | (tss >> 24 & 0xff) << 56;
         let user = [0x00cf_f300_0000_ffff_u64, 0x00af_fb00_0000_ffff];
         let table = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0, user[0], user[1], tss_low, tss >> 32, 0];
         for entry in table {

@@ -16,8 +16,9 @@ pub struct Console {
     line: Vec<u8>,
     budget_bytes: u64,
     refilled: Instant,
+    /// Dropped and not said yet.
+    unsaid_bytes: u64,
     dropped_bytes: u64,
-    dropped_bytes_total: u64,
 }
 
 impl Console {
@@ -28,8 +29,8 @@ impl Console {
             line: Vec::with_capacity(LINE_BYTES_MAX),
             budget_bytes: BURST_BYTES,
             refilled: Instant::now(),
+            unsaid_bytes: 0,
             dropped_bytes: 0,
-            dropped_bytes_total: 0,
         }
     }
 
@@ -40,7 +41,7 @@ impl Console {
 
     /// Bytes dropped so far.
     pub fn dropped_bytes(&self) -> u64 {
-        self.dropped_bytes_total
+        self.dropped_bytes
     }
 
     /// Passes on a line that has no end yet (when the guest stops or waits for input).
@@ -64,13 +65,13 @@ impl Console {
         self.refill();
         let bytes = self.line.len() as u64;
         if bytes > self.budget_bytes {
+            self.unsaid_bytes += bytes;
             self.dropped_bytes += bytes;
-            self.dropped_bytes_total += bytes;
             self.line.clear();
             return Ok(());
         }
         self.budget_bytes -= bytes;
-        let dropped = std::mem::take(&mut self.dropped_bytes);
+        let dropped = std::mem::take(&mut self.unsaid_bytes);
         if dropped > 0 {
             writeln!(self.sink, "[{dropped} bytes of console output dropped]")?;
         }
@@ -82,7 +83,7 @@ impl Console {
 
 impl std::fmt::Debug for Console {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Console").field("dropped_bytes", &self.dropped_bytes_total).finish_non_exhaustive()
+        f.debug_struct("Console").field("dropped_bytes", &self.dropped_bytes).finish_non_exhaustive()
     }
 }
 

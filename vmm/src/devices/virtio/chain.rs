@@ -4,7 +4,7 @@
 //! where a chain makes no sense; a chain that ended although its last descriptor named a successor is therefore an
 //! error.
 
-use virtio_queue::DescriptorChain;
+use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestMemoryMmap};
 
 /// Most descriptors of one chain: a frame needs one to three, Linux uses up to 19.
@@ -35,6 +35,42 @@ pub enum ChainError {
 
 /// A chain in RAM.
 pub type Chain<'m> = DescriptorChain<&'m GuestMemoryMmap>;
+
+/// What to leave behind in a queue that has nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// The driver notifies its next chain.
+    Notify,
+    /// The driver stays quiet: the caller will look again by itself.
+    Quiet,
+}
+
+/// Times an index may change between two looks at it before it is taken for nonsense.
+const LOOKS_MAX: usize = 8;
+
+/// Takes the next chain off a queue. An error means that the queue is broken: its available index makes no sense.
+///
+/// The index is read with acquire order, so what the driver wrote before it is visible.
+pub fn next_chain<'m>(
+    queue: &mut Queue,
+    memory: &'m GuestMemoryMmap,
+    when_empty: WhenEmpty,
+) -> Result<Option<Chain<'m>>, Error> {
+    for _ in 0..LOOKS_MAX {
+        if let Some(chain) = queue.iter(memory)?.next() {
+            return Ok(Some(chain));
+        }
+        if when_empty == WhenEmpty::Quiet {
+            queue.disable_notification(memory)?;
+            return Ok(None);
+        }
+        // Ask to be notified, then look again: a chain may have come between look and request.
+        if !queue.enable_notification(memory)? {
+            return Ok(None);
+        }
+    }
+    Err(Error::InvalidAvailRingIndex)
+}
 
 /// Copies a device-readable chain into `into`; returns how many bytes it had.
 pub fn read_chain(chain: Chain<'_>, memory: &GuestMemoryMmap, into: &mut [u8]) -> Result<usize, ChainError> {

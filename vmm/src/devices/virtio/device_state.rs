@@ -1,7 +1,7 @@
 //! The part of a virtio device that its driver programs: status, features, queue geometry (virtio 1.2, sections 2.1,
 //! 2.2 and 3.1). Pure state: no I/O, no locks.
 
-use super::queue_setup::QueueSetup;
+use super::queue_setup::{QueueSetup, QueueSetupError};
 use virtio_bindings::bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE as ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER as DRIVER,
     VIRTIO_CONFIG_S_DRIVER_OK as DRIVER_OK, VIRTIO_CONFIG_S_FAILED as FAILED,
@@ -61,6 +61,8 @@ pub struct DeviceState {
     setups: Vec<QueueSetup>,
     /// The queues, from DRIVER_OK to reset.
     live: Vec<Option<Queue>>,
+    /// Why the last attempt to start failed.
+    fault: Option<QueueSetupError>,
     /// Pending causes of interrupts.
     pub interrupt_status: u32,
     /// Counters.
@@ -80,6 +82,7 @@ impl DeviceState {
             queue_sel: 0,
             setups,
             live: Vec::new(),
+            fault: None,
             interrupt_status: 0,
             metrics: TransportMetrics::default(),
         }
@@ -172,22 +175,18 @@ impl DeviceState {
     fn activate(&mut self, memory: &GuestMemoryMmap) {
         let event_idx = self.has(VIRTIO_RING_F_EVENT_IDX);
         self.metrics.activations += 1;
-        let mut broken = false;
-        self.live = self
-            .setups
-            .iter()
-            .map(|setup| match setup.build(memory, event_idx) {
-                Ok(queue) => queue,
-                Err(error) => {
-                    tracing::warn!(device = self.model.name, %error, "the driver set up a queue that cannot work");
-                    broken = true;
-                    None
-                }
-            })
-            .collect();
-        if broken {
-            self.give_up();
+        match self.setups.iter().map(|setup| setup.build(memory, event_idx)).collect() {
+            Ok(queues) => self.live = queues,
+            Err(error) => {
+                self.fault = Some(error);
+                self.give_up();
+            }
         }
+    }
+
+    /// Why the driver's last attempt to start the device failed; told once.
+    pub fn take_fault(&mut self) -> Option<QueueSetupError> {
+        self.fault.take()
     }
 
     /// Back to the state after power-on.

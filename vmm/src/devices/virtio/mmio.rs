@@ -6,6 +6,7 @@
 
 use super::device_state::{DeviceModel, DeviceState, INTERRUPT_USED, TransportMetrics};
 use crate::interrupts::Interrupt;
+use crate::log_limit::LogLimit;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_queue::Queue;
@@ -30,13 +31,14 @@ pub struct MmioTransport {
     state: Mutex<DeviceState>,
     kicks: Box<[EventFd]>,
     interrupt: Interrupt,
+    log_limit: LogLimit,
 }
 
 impl MmioTransport {
     /// A device of this model, whose queues lie in `memory`.
     pub fn new(model: DeviceModel, memory: GuestMemoryMmap, interrupt: Interrupt) -> io::Result<Self> {
         let kicks = model.queue_sizes_max.iter().map(|_| EventFd::new(EFD_NONBLOCK)).collect::<io::Result<_>>()?;
-        Ok(Self { memory, state: Mutex::new(DeviceState::new(model)), kicks, interrupt })
+        Ok(Self { memory, state: Mutex::new(DeviceState::new(model)), kicks, interrupt, log_limit: LogLimit::new() })
     }
 
     /// The eventfds of the queues, in order: readable when the driver has notified the queue.
@@ -113,9 +115,13 @@ impl MmioTransport {
             _ => state.refuse(),
         }
         let raise = state.interrupt_status & !interrupts_before != 0;
+        let (fault, device) = (state.take_fault(), state.model().name);
         drop(state);
         if raise {
             self.interrupt.raise();
+        }
+        if let Some(error) = fault.filter(|_| self.log_limit.allow()) {
+            tracing::warn!(device, %error, "the driver set up a queue that cannot work");
         }
     }
 

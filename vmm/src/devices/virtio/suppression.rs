@@ -14,8 +14,6 @@ pub fn wants_interrupt(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bo
     }
     // The used index is written before the flag is read; the driver does the reverse.
     fence(Ordering::SeqCst);
-    let flags: u16 = memory
-        .load(GuestAddress(queue.avail_ring()), Ordering::Relaxed)
-        .map_err(Error::GuestMemory)?;
+    let flags: u16 = memory.load(GuestAddress(queue.avail_ring()), Ordering::Relaxed).map_err(Error::GuestMemory)?;
     Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
 }

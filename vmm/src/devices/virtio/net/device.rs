@@ -9,6 +9,7 @@ use super::receive::{Receive, receive};
 use super::tap::Tap;
 use super::transmit::{Transmit, transmit};
 use super::vnet_header::{self, VNET_HEADER_BYTES};
+use crate::devices::virtio::chain::WhenEmpty;
 use crate::devices::virtio::mmio::MmioTransport;
 use crate::devices::virtio::suppression::wants_interrupt;
 use std::io;
@@ -48,7 +49,8 @@ pub struct Net {
     mirror: Option<Tap>,
     /// For the rare frame that must be changed before the guest gets it.
     scratch: Option<FrameBuf>,
-    busy_poll: bool,
+    /// What an empty transmit queue is left with.
+    when_empty: WhenEmpty,
     tx_used: bool,
     rx_used: bool,
     metrics: NetMetrics,
@@ -62,7 +64,7 @@ impl Net {
             tap,
             mirror,
             scratch: Some(FrameBuf::new()),
-            busy_poll: false,
+            when_empty: WhenEmpty::Notify,
             tx_used: false,
             rx_used: false,
             metrics: NetMetrics::default(),
@@ -89,7 +91,7 @@ impl Net {
     /// While busy, an empty queue is left without a request for notification, which spares the guest its kicks. Before
     /// sleeping, set it to `false` and call [`Net::take_tx`] until it gives `None`.
     pub fn set_busy_poll(&mut self, busy: bool) {
-        self.busy_poll = busy;
+        self.when_empty = if busy { WhenEmpty::Quiet } else { WhenEmpty::Notify };
     }
 
     /// Takes the next frame: copied once, into `buf`, with a canonical header; its buffer is returned to the driver at
@@ -102,7 +104,7 @@ impl Net {
             let mut device = self.transport.lock();
             let csum = device.has(VIRTIO_NET_F_CSUM);
             let (queue, memory) = device.queue(TRANSMIT_QUEUE)?;
-            match transmit(queue, memory, buf, self.busy_poll) {
+            match transmit(queue, memory, buf, self.when_empty) {
                 Ok(Transmit::Frame(len)) => {
                     self.tx_used = true;
                     drop(device);

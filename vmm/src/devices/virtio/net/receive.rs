@@ -1,7 +1,7 @@
 //! One step of the receive queue (virtio 1.2, section 5.1.6.3).
 
-use crate::devices::virtio::chain::write_chain;
-use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
+use crate::devices::virtio::chain::{WhenEmpty, next_chain, write_chain};
+use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 /// Unusable buffers skipped for one frame.
@@ -26,12 +26,7 @@ pub fn receive(
     malformed: &mut u64,
 ) -> Result<Receive, Error> {
     while *malformed < MALFORMED_PER_FRAME_MAX {
-        let Some(chain) = queue.iter(memory)?.next() else {
-            if queue.enable_notification(memory)? {
-                continue;
-            }
-            return Ok(Receive::NoBuffer);
-        };
+        let Some(chain) = next_chain(queue, memory, WhenEmpty::Notify)? else { return Ok(Receive::NoBuffer) };
         let head = chain.head_index();
         let written = write_chain(chain, memory, header, ethernet);
         let len = header.len() + ethernet.len();

@@ -36,7 +36,9 @@ pub enum TapError {
         source: io::Error,
     },
     /// The inherited descriptor is set up in a way that does not fit.
-    #[error("tap {name}: the inherited descriptor {what}; open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR and 12-byte headers")]
+    #[error(
+        "tap {name}: the inherited descriptor {what}; open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR and 12-byte headers"
+    )]
     Unsuitable {
         /// The interface.
         name: String,
@@ -138,9 +140,7 @@ impl Tap {
         if flags & libc::IFF_TAP == 0 {
             return unsuitable("is no tap");
         }
-        if flags & libc::IFF_NO_PI == 0 {
-            return unsuitable("puts packet information before each frame");
-        }
+        // IFF_NO_PI cannot be asked for: in the kernel's answer its bit says that no filter is attached.
         if flags & libc::IFF_VNET_HDR == 0 || header != VNET_HEADER_BYTES as c_int {
             return unsuitable("has no 12-byte virtio-net header before each frame");
         }

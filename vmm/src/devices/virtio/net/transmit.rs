@@ -1,8 +1,8 @@
 //! One step of the transmit queue (virtio 1.2, section 5.1.6.2).
 
 use super::frame_buf::FrameBuf;
-use crate::devices::virtio::chain::{ChainError, read_chain};
-use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
+use crate::devices::virtio::chain::{ChainError, WhenEmpty, next_chain, read_chain};
+use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 /// What the queue had.
@@ -12,7 +12,7 @@ pub enum Transmit {
     Frame(usize),
     /// A chain that is no frame; returned to the driver.
     Malformed(ChainError),
-    /// Nothing. Unless busy, the driver will notify the next one.
+    /// Nothing. Whether the driver notifies the next one is as `when_empty` says.
     Nothing,
 }
 
@@ -22,21 +22,9 @@ pub fn transmit(
     queue: &mut Queue,
     memory: &GuestMemoryMmap,
     buf: &mut FrameBuf,
-    busy: bool,
+    when_empty: WhenEmpty,
 ) -> Result<Transmit, Error> {
-    let chain = loop {
-        if let Some(chain) = queue.iter(memory)?.next() {
-            break chain;
-        }
-        if busy {
-            queue.disable_notification(memory)?;
-            return Ok(Transmit::Nothing);
-        }
-        // Asks for a notification, and looks again: a frame may have come between look and request.
-        if !queue.enable_notification(memory)? {
-            return Ok(Transmit::Nothing);
-        }
-    };
+    let Some(chain) = next_chain(queue, memory, when_empty)? else { return Ok(Transmit::Nothing) };
     let head = chain.head_index();
     let copied = buf.fill(|room| read_chain(chain, memory, room));
     queue.add_used(memory, head, 0)?;
