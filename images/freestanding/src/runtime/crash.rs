@@ -1,6 +1,4 @@
-//! The end of a guest: a code that the VMM reports.
-//!
-//! Codes below 32 are exception vectors.
+//! The end of a guest: a code that the VMM reports. Never 0, which means an ordinary end.
 
 /// A panic outside every reference.
 pub const PANIC: u32 = 256;
@@ -20,6 +18,14 @@ pub const POISON_BUDGET: u32 = 0x205;
 pub const NESTED_FAULT: u32 = 0x206;
 /// A panic or exception inside the heap's allocator: its lists cannot be trusted any more.
 pub const HEAP_INTERRUPTED: u32 = 0x207;
+
+/// An exception outside every reference: this plus its vector.
+pub const EXCEPTION: u32 = 0x300;
+
+/// The code for a fault that was not survived. `cause` is an exception vector or [`PANIC`].
+pub const fn code_of(cause: u32) -> u32 {
+    if cause == PANIC { PANIC } else { EXCEPTION | cause }
+}
 
 /// Ends the guest: the VMM stops it at the write. Should the VMM run it on, it halts for ever.
 #[cfg(not(test))]

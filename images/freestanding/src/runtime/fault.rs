@@ -29,7 +29,7 @@ pub(crate) fn on_exception(record: &TrapRecord) -> ! {
     );
     let vector = record.vector as u32;
     if record.in_ring0() || record.is_abort() {
-        crash::end(vector);
+        crash::end(crash::code_of(vector));
     }
     handle(vector)
 }
@@ -57,7 +57,7 @@ fn handle(cause: u32) -> ! {
         crash::end(crash::HEAP_INTERRUPTED);
     }
     escape_image_recover(cause);
-    crash::end(cause)
+    crash::end(crash::code_of(cause))
 }
 
 /// Ends the handling of a fault: starts `function` on the main stack, from its beginning. For the image's recovery, which
