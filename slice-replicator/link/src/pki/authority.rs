@@ -20,6 +20,8 @@ pub struct ClusterAuthority {
     pub cell: CellName,
     /// Key of the heartbeats.
     pub heartbeat_key: HeartbeatKey,
+    /// Seed of the hash that places new flows.
+    pub placement_seed: u32,
     /// The authority's certificate, PEM.
     pub certificate: String,
     /// The authority's private key, PEM (PKCS #8).
@@ -38,7 +40,8 @@ impl ClusterAuthority {
             .self_signed(&key)
             .map_err(|source| PkiError::Certificate { what: "authority certificate", source })?;
         Ok(Self {
-            heartbeat_key: HeartbeatKey(random_key()?),
+            heartbeat_key: HeartbeatKey(random()?),
+            placement_seed: u32::from_le_bytes(random()?),
             certificate: certificate.pem(),
             key: key.serialize_pem(),
             cell,
@@ -67,6 +70,7 @@ impl ClusterAuthority {
             cell: self.cell.clone(),
             role,
             heartbeat_key: self.heartbeat_key,
+            placement_seed: self.placement_seed,
             authority: self.certificate.clone(),
             certificate: certificate.pem(),
             key: key.serialize_pem(),
@@ -110,10 +114,10 @@ fn named(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn random_key() -> Result<[u8; 32], PkiError> {
-    let mut key = [0; 32];
-    rustls::crypto::ring::default_provider().secure_random.fill(&mut key).map_err(|_| PkiError::NoRandomness)?;
-    Ok(key)
+fn random<const N: usize>() -> Result<[u8; N], PkiError> {
+    let mut bytes = [0; N];
+    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).map_err(|_| PkiError::NoRandomness)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

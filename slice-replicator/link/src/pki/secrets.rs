@@ -22,6 +22,9 @@ pub struct ClusterSecrets {
     pub role: Role,
     /// Key of the heartbeats: 64 hexadecimal digits.
     pub heartbeat_key: HeartbeatKey,
+    /// Seed of the hash that places new flows. The same in all processes; kept from clients, or they could choose
+    /// their node.
+    pub placement_seed: u32,
     /// The authority's certificate, PEM.
     pub authority: String,
     /// The process's certificate, PEM.

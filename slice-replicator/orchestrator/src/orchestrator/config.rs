@@ -1,0 +1,86 @@
+//! What the orchestrator's process is told at its start.
+
+use crate::events_place::OutputPlace;
+use escape_engine::SuspicionConfig;
+use escape_link::ClusterSecrets;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Configuration of the orchestrator's process. Unknown keys are errors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrchestratorProcessConfig {
+    /// Where nodes and the edge connect.
+    pub listen: SocketAddr,
+    /// Where heartbeats arrive (UDP).
+    pub beat_listen: SocketAddr,
+    /// The store's file.
+    pub store: OutputPlace,
+    /// Groups that a node gets when it joins.
+    #[serde(default = "default_groups_per_node")]
+    pub groups_per_node: u32,
+    /// Slots of the cell's arena; leases are 64 slots each.
+    pub n_slots: u32,
+    /// Most leases that one join gets.
+    #[serde(default = "default_leases_per_join_max")]
+    pub leases_per_join_max: u32,
+    /// Limits of failure detection.
+    #[serde(default)]
+    pub timing: DetectionTiming,
+    /// Real-time priority for the loop, where it is allowed.
+    #[serde(default = "yes")]
+    pub real_time: bool,
+    /// Where events go, a line of JSON each.
+    #[serde(default)]
+    pub events: Option<OutputPlace>,
+    /// A deliberate fault (`escape drill --break`).
+    #[serde(default)]
+    pub broken: Option<String>,
+    /// This process's identity.
+    pub secrets: ClusterSecrets,
+}
+
+/// Limits of failure detection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DetectionTiming {
+    /// Silence after which a node is suspected, milliseconds.
+    pub suspect_after_ms: u64,
+    /// Beats without progress of the data thread after which a node is suspected, milliseconds.
+    pub progress_timeout_ms: u64,
+    /// A pause of the own loop longer than this restarts all timers, milliseconds.
+    pub own_pause_ms: u64,
+}
+
+impl Default for DetectionTiming {
+    fn default() -> Self {
+        let SuspicionConfig { suspect_after_us, progress_timeout_us, own_pause_us } = SuspicionConfig::default();
+        Self {
+            suspect_after_ms: suspect_after_us / 1000,
+            progress_timeout_ms: progress_timeout_us / 1000,
+            own_pause_ms: own_pause_us / 1000,
+        }
+    }
+}
+
+impl DetectionTiming {
+    pub(crate) const fn suspicion(self) -> SuspicionConfig {
+        SuspicionConfig {
+            suspect_after_us: self.suspect_after_ms.saturating_mul(1000),
+            progress_timeout_us: self.progress_timeout_ms.saturating_mul(1000),
+            own_pause_us: self.own_pause_ms.saturating_mul(1000),
+        }
+    }
+}
+
+const fn default_groups_per_node() -> u32 {
+    16
+}
+
+const fn default_leases_per_join_max() -> u32 {
+    16
+}
+
+const fn yes() -> bool {
+    true
+}

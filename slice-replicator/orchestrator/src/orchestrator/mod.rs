@@ -1,0 +1,12 @@
+//! The orchestrator's process.
+
+mod beat_socket;
+mod config;
+mod milestones;
+mod node_link;
+mod process;
+mod status;
+mod store_thread;
+
+pub use config::{DetectionTiming, OrchestratorProcessConfig};
+pub use process::{OrchestratorProcess, run_orchestrator};
