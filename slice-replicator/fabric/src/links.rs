@@ -115,6 +115,7 @@ impl Links {
     }
 
     /// Makes a veth pair: one end here, the other in the namespace behind `far_namespace`. Returns this end's index.
+    /// Frames pass once both ends are up and the kernel has noticed, which can take it a moment (taps pass at once).
     pub fn create_veth(
         &mut self,
         near: &LinkSpec<'_>,

@@ -8,12 +8,15 @@ use super::ruleset::{self, BUCKET, MIRROR, OWNER, PAIR};
 use super::{Contents, FabricConfig, FabricCounters, FabricError, Flow, GROUPS_MAX, GroupPlace, PORTS_MAX, Port};
 use crate::links::{LinkInfo, Links};
 use crate::netns::NetNs;
-use crate::nft::{NftClient, TableOwnership, Transaction};
+use crate::nft::{NftClient, NftError, TableOwnership, Transaction};
 use crate::{GroupId, NodeId};
 
 /// The packet path writes `pair` too: an entry that appears between its removal and its addition makes a transaction
-/// fail, which is then tried again, so often.
+/// fail. So does, for a moment, a hash table that must grow while the kernel has no memory at hand (its worker then makes
+/// it grow; `rhashtable_insert_rehash` in the kernel's `lib/rhashtable.c`). Both are tried again, so often.
 const FLOW_TRIES: u32 = 8;
+/// Pause before another try.
+const FLOW_TRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A port with the names that its interfaces had when it was added.
 #[derive(Debug, Clone)]
@@ -180,7 +183,7 @@ impl Fabric {
         Ok(self.nft.commit(transaction)?)
     }
 
-    /// Tells which group flows belong to, in one transaction; entries learned from SYNs are confirmed by it, they do not
+    /// Tells which group flows belong to, in one transaction (10,000 flows keep the calling thread for some 20 ms); entries learned from SYNs are confirmed by it, they do not
     /// expire any more. If a flow is named twice, the last counts. Nothing is changed if one is of no protected port.
     pub fn set_flows(&mut self, flows: &[(Flow, GroupId)]) -> Result<Duration, FabricError> {
         let elements = flow_elements(flows, &self.config.tcp_ports)?;
@@ -192,7 +195,7 @@ impl Fabric {
             transaction.add_elements(PAIR, &elements);
             tries -= 1;
             match self.nft.commit(transaction) {
-                Err(error) if tries > 0 && matches!(error.refusal(), Some(libc::EEXIST | libc::EBUSY)) => {}
+                Err(error) if tries > 0 && is_momentary(&error) => std::thread::sleep(FLOW_TRY_PAUSE),
                 Err(error) if error.refusal() == Some(libc::ENFILE) => {
                     return Err(FabricError::FlowsFull { flows: flows.len() });
                 }
@@ -345,6 +348,10 @@ impl NamedPort {
 
 fn is_present(present: &[LinkInfo], index: u32, name: &str) -> bool {
     present.iter().any(|link| link.index == index && link.name == name)
+}
+
+fn is_momentary(error: &NftError) -> bool {
+    matches!(error.refusal(), Some(libc::EEXIST | libc::EBUSY | libc::ENOMEM))
 }
 
 fn read_flows(nft: &mut NftClient, table: &str) -> Result<Vec<(Flow, GroupId)>, FabricError> {

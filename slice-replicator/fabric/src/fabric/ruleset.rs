@@ -1,4 +1,4 @@
-//! The table's sets, chains and rules. As `nft` would print them:
+//! The table's sets, chains and rules, in the words of `nft` (which prints raw offsets for some of the fields):
 //! ```text
 //! chain from_clients { type filter hook ingress device <uplink> priority 0; policy drop;
 //!     ether type ip  ip daddr <service>  ip protocol tcp  <no fragment>
