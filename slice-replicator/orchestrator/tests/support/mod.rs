@@ -1,6 +1,7 @@
 //! Nodes that speak the cluster's protocol over real links, and an orchestrator that runs beside them.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod edge_bed;
 pub mod fake_node;
 pub mod running;
 
