@@ -260,6 +260,32 @@ fn a_paused_guest_stands_still() {
 }
 
 #[test]
+fn pauses_between_port_accesses_lose_and_double_none() {
+    let text = "0123456789abcdef".repeat(120) + "\n";
+    let Some((mut vm, screen)) = vm(Code::new().ring3().print(&text).crash(1)) else { return };
+    vm.start().unwrap();
+    let mut pauses = 0;
+    let exit = loop {
+        assert!(vm.pause());
+        vm.resume();
+        pauses += 1;
+        std::thread::sleep(Duration::from_micros(300));
+        if let Some(exit) = vm.poll_exit() {
+            break exit;
+        }
+        assert!(pauses < 100_000);
+    };
+    assert_eq!((exit, screen.text()), (GuestExit::Crash { code: 1 }, text), "after {pauses} pauses");
+}
+
+#[test]
+fn a_vm_may_move_to_another_thread() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Vm>();
+    assert_send::<escape_vmm::SlotTable>();
+}
+
+#[test]
 fn stopping_is_quick_and_happens_once() {
     let Some((mut vm, _)) = vm(Code::new().ring3().spin()) else { return };
     vm.start().unwrap();

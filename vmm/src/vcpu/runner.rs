@@ -16,9 +16,9 @@ pub fn run(vcpu: &mut VcpuFd, id: u64, bus: &Bus, requests: &Requests) -> Option
     // SAFETY: the byte lies in the mapping of `kvm_run`, which lives as long as `vcpu`; `target` goes first.
     let target = unsafe { Target::new(flag) };
     loop {
-        // A request made before this thread could be signalled is seen here, a later one interrupts the run.
-        if obey(vcpu, id, requests, &target) {
-            return None;
+        if requests.any() {
+            // Entering the guest now only finishes the access of the last exit, which may bring out another one.
+            vcpu.set_kvm_immediate_exit(1);
         }
         match vcpu.run() {
             Ok(exit) => {
@@ -28,6 +28,11 @@ pub fn run(vcpu: &mut VcpuFd, id: u64, bus: &Bus, requests: &Requests) -> Option
             }
             Err(e) if e.errno() == libc::EINTR => {
                 bus.counters.interrupted.fetch_add(1, Relaxed);
+                // Cleared before the requests are read: one that comes later is announced by another signal.
+                target.clear();
+                if obey(vcpu, id, requests) {
+                    return None;
+                }
             }
             Err(e) if e.errno() == libc::EAGAIN => {}
             Err(e) => return Some(GuestExit::RunFailed { errno: e.errno() }),
@@ -35,20 +40,13 @@ pub fn run(vcpu: &mut VcpuFd, id: u64, bus: &Bus, requests: &Requests) -> Option
     }
 }
 
-/// Does what other threads asked for; `true`: stop.
-fn obey(vcpu: &mut VcpuFd, id: u64, requests: &Requests, target: &Target) -> bool {
-    if !requests.any() {
-        return false;
-    }
-    // An exit to this program may still wait for its completion: KVM does that on entry, and leaves at once.
-    vcpu.set_kvm_immediate_exit(1);
-    let _ = vcpu.run();
-    target.clear();
+/// Does what other threads asked for; `true`: stop. No access of the guest waits for its end here.
+fn obey(vcpu: &VcpuFd, id: u64, requests: &Requests) -> bool {
     loop {
         match requests.next() {
             Some(Request::Stop) => return true,
             Some(Request::Fault(fault)) => report(inject(vcpu, id, fault)),
-            // Parks inside `next` until somebody resumes or stops it.
+            // It was parked inside `next`.
             Some(Request::Paused) => {}
             None => return false,
         }
