@@ -31,7 +31,7 @@ pub struct TxFrame {
 pub enum RxOutcome {
     /// The guest has it (after [`Net::flush_rx`]).
     Done,
-    /// The guest has no buffer; it will notify the receive queue when it has (see [`Net::rx_kick`]).
+    /// The guest has no buffer; it will notify the receive queue when it has (`VmFds::rx_kick`).
     NoBuffer,
     /// Longer than a frame may be or shorter than its headers; dropped.
     BadLength,
