@@ -29,12 +29,15 @@ pub struct CaptureLimits {
     pub optimism_us_max: u64,
     /// Age of a reference after which the slice hangs, microseconds.
     pub reference_us_max: u64,
+    /// Most that one look at a referenced slot may add to that age, microseconds: when this whole process was paused,
+    /// the guest was too, and a reference has not aged by it.
+    pub look_us_max: u64,
 }
 
 impl Default for CaptureLimits {
-    /// 3 tries, 50 µs, 50 ms.
+    /// 3 tries, 50 µs, 50 ms, 5 ms.
     fn default() -> Self {
-        Self { tries_max: 3, optimism_us_max: 50, reference_us_max: 50_000 }
+        Self { tries_max: 3, optimism_us_max: 50, reference_us_max: 50_000, look_us_max: 5_000 }
     }
 }
 
@@ -117,8 +120,11 @@ pub enum CaptureError {
 #[derive(Clone, Copy, Debug)]
 struct Pursuit {
     slice: SliceId,
-    generation: u64,
-    since_us: u64,
+    /// Generation at the last look; `None` before the first.
+    generation: Option<u64>,
+    looked_us: u64,
+    /// How long that generation has been seen referenced.
+    age_us: u64,
 }
 
 /// One attempt to copy a slot. Short-lived, and on the path of every request: no box for the large case.
@@ -221,7 +227,7 @@ impl Capturer {
             self.metrics.retries += u64::from(spoiled);
             self.metrics.holds += 1;
             memory.set_hold(slice.slot, true);
-            self.pursuits.insert(slice.slot, Pursuit { slice, generation: 0, since_us: u64::MAX });
+            self.pursuits.insert(slice.slot, Pursuit { slice, generation: None, looked_us: 0, age_us: 0 });
         }
         self.cut_held(slice, memory, images, clock())
     }
@@ -247,10 +253,13 @@ impl Capturer {
         };
         let generation = word.generation();
         let Some(pursuit) = self.pursuits.get_mut(&slice.slot) else { return Ok(Cut::Referenced(word)) };
-        if pursuit.since_us == u64::MAX || pursuit.generation != generation {
-            *pursuit = Pursuit { slice, generation, since_us: now };
-        }
-        let age_us = now.saturating_sub(pursuit.since_us);
+        let age_us = match pursuit.generation {
+            Some(seen) if seen == generation => {
+                pursuit.age_us + now.saturating_sub(pursuit.looked_us).min(self.limits.look_us_max)
+            }
+            _ => 0,
+        };
+        *pursuit = Pursuit { slice, generation: Some(generation), looked_us: now, age_us };
         if age_us > self.limits.reference_us_max {
             self.metrics.hanging += 1;
             return Err(CaptureError::Hanging { slice, generation, age_us });
