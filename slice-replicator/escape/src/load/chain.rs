@@ -38,18 +38,24 @@ impl Link {
 
 /// Reads 64 hexadecimal digits.
 pub fn from_hex(text: &[u8]) -> Option<Hash> {
-    if text.len() != 64 {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if text.len() != 64 || !rest.is_empty() {
         return None;
     }
     let mut hash = START;
-    for (byte, pair) in hash.iter_mut().zip(text.chunks_exact(2)) {
-        let digits = std::str::from_utf8(pair).ok()?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        *byte = u8::from_str_radix(digits, 16).ok()?;
+    for (byte, &[high, low]) in hash.iter_mut().zip(pairs) {
+        *byte = digit(high)? << 4 | digit(low)?;
     }
     Some(hash)
+}
+
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        b'A'..=b'F' => Some(character - b'A' + 10),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

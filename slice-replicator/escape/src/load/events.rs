@@ -13,7 +13,10 @@ impl Generator {
         let Some(Some(connection)) = self.connections.get_mut(index) else { return };
         if connection.stage == Stage::Connecting {
             match connection.finish_connect() {
-                Ok(true) => self.connecting -= 1,
+                Ok(true) => {
+                    self.connecting -= 1;
+                    self.open += u64::from(connection.life == Life::Whole);
+                }
                 Ok(false) => return,
                 Err(error) => return self.lose(index, &format!("connect: {error}")),
             }
@@ -127,11 +130,11 @@ impl Generator {
     pub(super) fn remove(&mut self, index: usize) {
         let Some(place) = self.connections.get_mut(index) else { return };
         let Some(connection) = place.take() else { return };
-        if connection.stage == Stage::Connecting {
-            self.connecting -= 1;
-        }
-        if connection.life == Life::Short {
-            self.free.push(index);
+        let is_connecting = connection.stage == Stage::Connecting;
+        self.connecting -= usize::from(is_connecting);
+        match connection.life {
+            Life::Short => self.free.push(index),
+            Life::Whole => self.open -= u64::from(!is_connecting),
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct Generator {
     pub(super) free: Vec<usize>,
     /// Connections whose handshake is under way.
     pub(super) connecting: usize,
+    /// The run's sessions that are open.
+    pub(super) open: u64,
     /// HTTP sessions that ask for their node at their next turn.
     pub(super) wants_facts: Vec<bool>,
     pub(super) trigger: Option<Trigger>,
@@ -106,6 +108,7 @@ impl Generator {
             connections: (0..sessions).map(|_| None).collect(),
             free: Vec::new(),
             connecting: 0,
+            open: 0,
             wants_facts: vec![true; sessions],
             trigger: None,
             ledger: Ledger::new(),
@@ -170,8 +173,7 @@ impl Generator {
     }
 
     fn show(&self) {
-        let open = self.connections.iter().take(self.plan.sessions).flatten().count() - self.connecting_sessions();
-        Live::set(&self.live.open, open as u64);
+        Live::set(&self.live.open, self.open);
         // Before the count of those gone: who sees the count finds the reason.
         if let Some(first) = self.ledger.described.first() {
             self.live.first_violation.get_or_init(|| first.clone());
@@ -180,11 +182,6 @@ impl Generator {
         Live::set(&self.live.in_flight, self.ledger.in_flight);
         Live::set(&self.live.requests, self.ledger.requests);
         Live::set(&self.live.waiting, self.ledger.watch.as_ref().map_or(0, |watch| watch.waiting() as u64));
-    }
-
-    /// Short sessions exist only once all others are open, so until then all that connect are the run's.
-    fn connecting_sessions(&self) -> usize {
-        if matches!(self.phase, Phase::Opening { .. }) { self.connecting } else { 0 }
     }
 
     fn refresh_nodes(&mut self) {
