@@ -57,11 +57,8 @@ pub enum Command {
 /// A part of a cell.
 #[derive(Args, Clone, Debug)]
 pub struct PartArgs {
-    /// The cell's replication file; a sample with every default is docs/replication.toml
+    /// This process's configuration (TOML)
     pub config: PathBuf,
-    /// Which node of the file this is
-    #[arg(long, value_name = "ID")]
-    pub id: Option<u16>,
 }
 
 /// Options of `escape drill`.

@@ -6,9 +6,7 @@ use super::network::{
 };
 use escape_link::ClusterAuthority;
 use escape_node::{Interface, NodeConfig, ServiceConfig, TimingConfig};
-use escape_orchestrator::{
-    DetectionTiming, EdgeProcessConfig, NodePorts, OrchestratorProcessConfig, OutputPlace,
-};
+use escape_orchestrator::{DetectionTiming, EdgeProcessConfig, NodePorts, OrchestratorProcessConfig, OutputPlace};
 use escape_proto::{NodeId, Role};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
@@ -61,43 +59,47 @@ impl CellPlan {
     }
 
     /// The orchestrator's, with its store's descriptor.
-    pub(super) fn orchestrator(
-        &self,
-        authority: &ClusterAuthority,
-        store: RawFd,
-    ) -> Result<String, CellSetupError> {
-        print("the orchestrator", &OrchestratorProcessConfig {
-            listen: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
-            beat_listen: Self::addr(ORCHESTRATOR_IP, BEAT_PORT),
-            store: OutputPlace::Fd(store.unsigned_abs()),
-            groups_per_node: 16,
-            n_slots: self.slots(),
-            leases_per_join_max: self.leases(),
-            timing: DetectionTiming::default(),
-            real_time: true,
-            events: Some(OutputPlace::Fd(STDOUT)),
-            broken: self.broken.clone(),
-            secrets: authority.issue(Role::Orchestrator)?,
-        })
+    pub(super) fn orchestrator(&self, authority: &ClusterAuthority, store: RawFd) -> Result<String, CellSetupError> {
+        print(
+            "the orchestrator",
+            &OrchestratorProcessConfig {
+                listen: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
+                beat_listen: Self::addr(ORCHESTRATOR_IP, BEAT_PORT),
+                store: OutputPlace::Fd(store.unsigned_abs()),
+                groups_per_node: 16,
+                n_slots: self.slots(),
+                leases_per_join_max: self.leases(),
+                    timing: DetectionTiming::default(),
+                real_time: true,
+                events: Some(OutputPlace::Fd(STDOUT)),
+                broken: self.broken.clone(),
+                secrets: authority.issue(Role::Orchestrator)?,
+            },
+        )
     }
 
     /// The edge's.
     pub(super) fn edge(&self, authority: &ClusterAuthority) -> Result<String, CellSetupError> {
-        let ports = (0..self.nodes)
-            .map(|node| NodePorts { node: NodeId(node), data: tap_name(node), mirror: Some(mirror_name(node)) })
-            .collect();
-        print("the edge", &EdgeProcessConfig {
-            listen: Self::addr(EDGE_IP, LINK_PORT),
-            orchestrator: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
-            uplink: UPLINK.into(),
-            nodes: ports,
-            service_ip: SERVICE_IP,
-            service_mac: SERVICE_MAC,
-            service_ports: vec![self.http_port, self.stream_port],
-            events: Some(OutputPlace::Fd(STDOUT)),
-            broken: self.broken.clone(),
-            secrets: authority.issue(Role::Edge)?,
-        })
+        let ports =
+            (0..self.nodes).map(|node| NodePorts { node, data: tap_name(node), mirror: mirror_name(node) }).collect();
+        print(
+            "the edge",
+            &EdgeProcessConfig {
+                listen: Self::addr(EDGE_IP, LINK_PORT),
+                orchestrator: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
+                uplink: UPLINK.into(),
+                netns_fd: None,
+                ports,
+                service_ip: SERVICE_IP,
+                service_mac: SERVICE_MAC,
+                tcp_ports: vec![self.http_port, self.stream_port],
+                    learned_expiry_s: 60,
+                real_time: true,
+                events: Some(OutputPlace::Fd(STDOUT)),
+                broken: self.broken.clone(),
+                secrets: authority.issue(Role::Edge)?,
+            },
+        )
     }
 
     /// A node's, with the descriptors of its taps.
@@ -110,30 +112,33 @@ impl CellPlan {
         let port = network.nodes.get(usize::from(node)).ok_or(CellSetupError::NoNode(node))?;
         let peers = (0..self.nodes).filter(|n| *n != node).map(|n| Self::addr(node_ip(n), BEAT_PORT));
         let beats_to = std::iter::once(Self::addr(ORCHESTRATOR_IP, BEAT_PORT)).chain(peers).collect();
-        print(&format!("node {node}"), &NodeConfig {
-            id: node,
-            host: format!("host-{node}"),
-            listen: Self::addr(node_ip(node), LINK_PORT),
-            orchestrator: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
-            edge: Self::addr(EDGE_IP, LINK_PORT),
-            beat_listen: Self::addr(node_ip(node), BEAT_PORT),
-            beats_to,
-            tap: Interface::Fd(port.tap.as_raw_fd()),
-            mirror: Some(Interface::Fd(port.mirror.as_raw_fd())),
-            n_slots: self.slots(),
-            leases: self.leases(),
-            ram_mib: self.ram_mib(),
-            service: ServiceConfig {
-                ip: SERVICE_IP,
-                mac: SERVICE_MAC,
-                http_port: self.http_port,
-                stream_port: self.stream_port,
-                idle_timeout_s: 300,
+        print(
+            &format!("node {node}"),
+            &NodeConfig {
+                id: node,
+                host: format!("host-{node}"),
+                listen: Self::addr(node_ip(node), LINK_PORT),
+                orchestrator: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
+                edge: Self::addr(EDGE_IP, LINK_PORT),
+                beat_listen: Self::addr(node_ip(node), BEAT_PORT),
+                beats_to,
+                tap: Interface::Fd(port.tap.as_raw_fd()),
+                mirror: Some(Interface::Fd(port.mirror.as_raw_fd())),
+                n_slots: self.slots(),
+                leases: self.leases(),
+                ram_mib: self.ram_mib(),
+                service: ServiceConfig {
+                    ip: SERVICE_IP,
+                    mac: SERVICE_MAC,
+                    http_port: self.http_port,
+                    stream_port: self.stream_port,
+                    idle_timeout_s: 300,
+                },
+                timing: TimingConfig::default(),
+                broken: self.broken.clone(),
+                secrets: authority.issue(Role::Node(NodeId(node)))?,
             },
-            timing: TimingConfig::default(),
-            broken: self.broken.clone(),
-            secrets: authority.issue(Role::Node(NodeId(node)))?,
-        })
+        )
     }
 }
 

@@ -5,6 +5,7 @@ mod error;
 mod local_cell;
 mod network;
 mod node_status;
+#[allow(unsafe_code)] // pre_exec, memfd, kill
 mod process;
 mod process_event;
 

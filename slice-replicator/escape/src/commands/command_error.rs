@@ -1,5 +1,6 @@
 //! Why a command ended early.
 
+use crate::cell::CellSetupError;
 use crate::config::ConfigErrors;
 use crate::drill::{CellError, DrillError};
 use crate::exit::Exit;
@@ -14,6 +15,25 @@ pub enum CommandError {
     /// The drill ended without a verdict.
     #[error(transparent)]
     Drill(#[from] DrillError),
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A part of a cell ended with an error.
+    #[error("{part}: {cause}")]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        cause: String,
+    },
+    /// The cell could not be set up.
+    #[error("the cell: {0}")]
+    Cell(#[from] crate::cell::CellSetupError),
     /// This build cannot do it.
     #[error("{0} is not available in this build")]
     NotAvailable(&'static str),
@@ -30,7 +50,13 @@ impl CommandError {
             Self::Drill(
                 DrillError::Cell(CellError::Environment(_)) | DrillError::Load(LoadError::FileLimit { .. }),
             ) => Exit::Environment,
-            Self::Drill(_) | Self::NotAvailable(_) | Self::Report(_) => Exit::Broken,
+            Self::Cell(CellSetupError::NetNs(_) | CellSetupError::Link(_) | CellSetupError::Tap(_)) => {
+                Exit::Environment
+            }
+            Self::Read { .. } => Exit::Usage,
+            Self::Part { .. } | Self::Cell(_) | Self::Drill(_) | Self::NotAvailable(_) | Self::Report(_) => {
+                Exit::Broken
+            }
         }
     }
 }

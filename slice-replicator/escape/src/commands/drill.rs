@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::CommandError;
+use crate::cell::{CellPlan, LocalCell};
 use crate::cli::DrillArgs;
 use crate::drill::{self, Break, Cell, DrillOptions, Progress, Verdict};
 use crate::exit::Exit;
@@ -25,8 +26,10 @@ pub fn run(args: &DrillArgs) -> Result<Exit, CommandError> {
 }
 
 /// Starts the cell's processes.
-fn open_cell(_options: &DrillOptions, _broken: Option<Break>) -> Result<Box<dyn Cell>, CommandError> {
-    Err(CommandError::NotAvailable("escape drill"))
+fn open_cell(options: &DrillOptions, broken: Option<Break>) -> Result<Box<dyn Cell>, CommandError> {
+    let sessions = u32::try_from(options.sessions).unwrap_or(u32::MAX);
+    let plan = CellPlan { broken: broken.map(|b| b.name().to_owned()), ..CellPlan::new(sessions) };
+    Ok(Box::new(LocalCell::start(plan)?))
 }
 
 fn options(args: &DrillArgs) -> DrillOptions {

@@ -2,23 +2,63 @@
 
 use super::CommandError;
 use crate::cli::PartArgs;
-use crate::config::ReplicationFile;
 use crate::exit::Exit;
+use escape_node::{Ended, Node, NodeConfig};
+use serde::de::DeserializeOwned;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop. A node that is Dead in the store starts over as a new process image: nothing
+/// of its former life is left in memory.
 pub fn node(args: &PartArgs) -> Result<Exit, CommandError> {
-    let _cell = ReplicationFile::read(&args.config)?;
-    Err(CommandError::NotAvailable("escape node"))
+    log_to_stderr();
+    let config: NodeConfig = read(&args.config)?;
+    let ended = Node::new(config).and_then(|mut node| node.run()).map_err(|e| part("node", &e))?;
+    match ended {
+        Ended::Stopped => Ok(Exit::Done),
+        Ended::Rejoin => {
+            tracing::warn!("this node was declared dead: it joins anew");
+            let error = std::process::Command::new("/proc/self/exe").arg("node").arg(&args.config).exec();
+            Err(part("node", &error))
+        }
+    }
 }
 
 /// Runs the edge until it is told to stop.
 pub fn edge(args: &PartArgs) -> Result<Exit, CommandError> {
-    let _cell = ReplicationFile::read(&args.config)?;
-    Err(CommandError::NotAvailable("escape edge"))
+    log_to_stderr();
+    escape_orchestrator::run_edge(read(&args.config)?).map_err(|e| part("edge", &e))?;
+    Ok(Exit::Done)
 }
 
 /// Runs the orchestrator until it is told to stop.
 pub fn orchestrator(args: &PartArgs) -> Result<Exit, CommandError> {
-    let _cell = ReplicationFile::read(&args.config)?;
-    Err(CommandError::NotAvailable("escape orchestrator"))
+    log_to_stderr();
+    escape_orchestrator::run_orchestrator(read(&args.config)?).map_err(|e| part("orchestrator", &e))?;
+    Ok(Exit::Done)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CommandError> {
+    let text = std::fs::read_to_string(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| CommandError::Part { part: "configuration", cause: source.to_string() })
+}
+
+/// An error with its causes, printed once.
+fn part(part: &'static str, error: &dyn std::error::Error) -> CommandError {
+    let mut cause = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let text = inner.to_string();
+        if !cause.contains(&text) {
+            cause = format!("{cause}: {text}");
+        }
+        source = inner.source();
+    }
+    CommandError::Part { part, cause }
+}
+
+/// Logs go to standard error; `ESCAPE_LOG` chooses what (default `info`).
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ESCAPE_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

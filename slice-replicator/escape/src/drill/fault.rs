@@ -31,7 +31,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A safeguard that is switched off. A drill with one of these must end with the verdict "fail".
+/// A safeguard that is switched off, by the name that the machines know it. A drill with one of these must end with the verdict "fail".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Break {
     /// Output leaves before the standby acknowledged the state behind it (P1).
@@ -48,4 +48,19 @@ pub enum Break {
     NoMirror,
     /// A slot is used again without a new incarnation (P3).
     ReuseSlot,
+}
+
+impl Break {
+    /// Its name on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EarlyRelease => "early-release",
+            Self::AckBeforeApply => "ack-before-apply",
+            Self::OldEpoch => "old-epoch",
+            Self::FlipBeforeGate => "flip-before-gate",
+            Self::CasBeforeSync => "cas-before-sync",
+            Self::NoMirror => "no-mirror",
+            Self::ReuseSlot => "reuse-slot",
+        }
+    }
 }
