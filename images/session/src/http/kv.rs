@@ -42,7 +42,9 @@ pub(crate) fn new_entry(heap: &mut Heap<'_>, key: &[u8], room: usize) -> Result<
 pub(crate) fn append(heap: &mut Heap<'_>, value: &mut Value, more: &[u8]) -> Result<(), HeapError> {
     let (end, room) = (value.start + value.len, heap.bytes(value.block)?.len());
     if end + more.len() > room {
-        let larger = heap.alloc((end + more.len()).max(2 * room))?;
+        // Twice the room, so that a value of unknown length is copied a few times only; but rather little than nothing.
+        let need = end + more.len();
+        let larger = heap.alloc(need.max(2 * room)).or_else(|_| heap.alloc(need))?;
         let (from, to) = heap.bytes_pair(value.block, larger)?;
         to[..end].copy_from_slice(&from[..end]);
         heap.free(value.block)?;

@@ -205,12 +205,17 @@ impl<H: Host> TcpLayer<H> {
             self.probe(state);
             return false;
         }
-        let before = self.wire.emitted.seq_frames;
+        let before = self.wire.emitted;
         // Perhaps a delayed ACK first, then the retransmission or window probe.
         for _ in 0..JUMPS_MAX {
-            if !self.jump(state) || self.wire.emitted.seq_frames > before {
+            if !self.jump(state) || self.wire.emitted.seq_frames > before.seq_frames {
                 break;
             }
+        }
+        if self.wire.emitted.frames == before.frames {
+            // smoltcp has no timer although something is out: its retransmission fell due while the window was closed, and the update
+            // that opens the window was lost. It has gone back to the oldest byte then, so the probe's old byte is one that was acknowledged.
+            self.keep_alive(state);
         }
         true
     }
@@ -227,9 +232,12 @@ impl<H: Host> TcpLayer<H> {
     /// Sends one old byte with the present ACK and window: the peer's answer tells where it is (RFC 9293, 3.8.4).
     fn probe(&mut self, state: &mut SlotState) {
         let can = |s: State| matches!(s, State::Established | State::CloseWait | State::FinWait2);
-        if !state.tcp.with_socket(|s| can(s.state())) {
-            return;
+        if state.tcp.with_socket(|s| can(s.state())) {
+            self.keep_alive(state);
         }
+    }
+
+    fn keep_alive(&mut self, state: &mut SlotState) {
         let before = self.wire.emitted.frames;
         // smoltcp sends a keep-alive at once when the option is set; a long interval keeps it from sending another.
         state.tcp.with_socket(|s| s.set_keep_alive(Some(Duration::from_secs(3600))));

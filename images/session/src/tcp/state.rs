@@ -118,9 +118,10 @@ impl TcpState {
 
     /// Calls `f` with the set of this one socket.
     pub(crate) fn with_set<R>(&mut self, f: impl FnOnce(&mut SocketSet<'static>) -> R) -> R {
+        let sockets = &raw mut self.sockets;
         // SAFETY: smoltcp ties the set's lifetime to that of the socket's buffers, which lie in the slot, for good. The set does not
         // outlive this call (`f` gets it by reference), during which `self` is borrowed exclusively.
-        let sockets: &'static mut [SocketStorage<'static>] = unsafe { &mut *(&raw mut self.sockets) };
+        let sockets: &'static mut [SocketStorage<'static>] = unsafe { &mut *sockets };
         f(&mut SocketSet::new(sockets))
     }
 

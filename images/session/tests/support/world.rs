@@ -37,6 +37,8 @@ pub struct World {
     /// Delay of a packet: 1 ms, and up to this more; unequal delays reorder.
     pub jitter: i64,
     pub failovers: u32,
+    /// Frames of the turn in which the guest died, as the standby's mirror has them.
+    mirrored: Vec<Vec<u8>>,
     pub captured_bytes: u64,
     pub captures: u64,
 }
@@ -76,6 +78,7 @@ impl World {
             loss_percent: 0,
             jitter: 0,
             failovers: 0,
+            mirrored: Vec::new(),
             captured_bytes: 0,
             captures: 0,
         }
@@ -115,9 +118,10 @@ impl World {
     /// One turn of the guest on what is due; then commits and releases, or dies as `kill` says.
     pub fn turn(&mut self, frames: Vec<Vec<u8>>, kill: Option<Survives>) {
         self.guest.set_time(self.now);
-        for frame in frames {
-            self.guest.server.on_frame(&frame);
+        for frame in &frames {
+            self.guest.server.on_frame(frame);
         }
+        self.mirrored = if kill.is_some() { frames } else { Vec::new() };
         self.guest_deadline = self.guest.server.on_timers().map(|t| t - self.guest.clock_offset);
         if kill == Some(Survives::Nothing) {
             self.guest.take();
@@ -213,7 +217,10 @@ impl World {
                 self.release(frame);
             }
         }
-        self.turn(vec![], None);
+        // The gate opens, replay first; now and then the mirror has lost them, and the clients' timers must do.
+        let replay = std::mem::take(&mut self.mirrored);
+        let lost = self.rng.chance(5);
+        self.turn(if lost { vec![] } else { replay }, None);
     }
 
     /// Goes on to the next event; `false` if there is none.
