@@ -1,0 +1,249 @@
+//! The judge: it sees everything at once and checks the invariants after each step (PROTOCOL.md, I1–I9).
+
+use crate::network::Endpoint;
+use crate::service::Session;
+use crate::vmm::Vmm;
+use crate::world::World;
+use escape_engine::Mutant;
+use escape_engine::edge::GroupSteering;
+use escape_engine::node::PlugSlice;
+use escape_engine::store::{Changes, Record, StoreState};
+use escape_proto::{Epoch, Flow, GroupId, GroupRecord, Member, Mode, SliceId};
+use std::collections::BTreeMap;
+
+/// A promise was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant or rule.
+    pub invariant: &'static str,
+    /// What happened.
+    pub detail: String,
+}
+
+/// The truth about a slice.
+#[derive(Clone, Debug)]
+struct Truth {
+    group: GroupId,
+    flow: Flow,
+    /// Released output, by request.
+    released: BTreeMap<u64, Session>,
+    closed: bool,
+    lost: bool,
+    given_up: bool,
+}
+
+impl Truth {
+    /// A client knows of it, and it has not ended.
+    fn is_open(&self) -> bool {
+        !self.released.is_empty() && !self.closed && !self.lost
+    }
+}
+
+/// What the judge remembers.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    slices: BTreeMap<SliceId, Truth>,
+    /// VMMs of ended processes, as they were.
+    graves: BTreeMap<Member, Vmm>,
+    /// Every record that there ever was.
+    records: BTreeMap<(GroupId, Epoch), GroupRecord>,
+    /// Groups lost in the store.
+    pub lost_groups: u64,
+    /// Nodes declared dead and groups lost.
+    pub failovers: u64,
+    /// Frames released.
+    pub releases: u64,
+    /// Activations that had slices.
+    pub activations: u64,
+}
+
+impl Oracle {
+    /// A promise was broken; the first one counts.
+    pub fn violate(&mut self, invariant: &'static str, detail: String) {
+        self.violation.get_or_insert(Violation { invariant, detail });
+    }
+
+    /// A slice begins.
+    pub fn created(&mut self, slice: SliceId, group: GroupId, flow: Flow) {
+        let truth = Truth { group, flow, released: BTreeMap::new(), closed: false, lost: false, given_up: false };
+        if self.slices.insert(slice, truth).is_some() {
+            self.violate("I9", format!("slice {slice} was made twice"));
+        }
+    }
+
+    /// A slice's CLOSE is committed.
+    pub fn closed(&mut self, slice: SliceId) {
+        if let Some(t) = self.slices.get_mut(&slice) {
+            t.closed = true;
+        }
+    }
+
+    /// The slice's group is lost.
+    pub fn is_lost(&self, slice: SliceId) -> bool {
+        self.slices.get(&slice).is_some_and(|t| t.lost)
+    }
+
+    /// Its client does not wait any longer.
+    pub fn give_up(&mut self, slice: SliceId) {
+        if let Some(t) = self.slices.get_mut(&slice) {
+            t.given_up = true;
+        }
+    }
+
+    /// A join was refused (no run makes a legal cause for it, but for a store that forgets).
+    pub fn note_refused(&mut self, cause: String) {
+        self.violate("T1", format!("a join was refused: {cause}"));
+    }
+
+    /// The memory of a process that has ended.
+    pub fn bury(&mut self, member: Member, vmm: Vmm) {
+        self.graves.insert(member, vmm);
+    }
+
+    /// A transaction is in the store (I2, I4).
+    pub fn judge_store(&mut self, before: &StoreState, after: &StoreState, changes: &Changes, broken: Option<Mutant>) {
+        for record in &changes.put {
+            let Record::Group(new) = record else { continue };
+            let detail = |what: &str| format!("group {}: {what}: {new:?}", new.group);
+            let old = before.group(new.group);
+            let expected = old.map_or(1, |o| o.epoch.0 + 1);
+            if new.epoch.0 != expected {
+                self.violate("I2", detail(&format!("epoch {expected} was due")));
+            }
+            if (new.mode == Mode::Paired) != new.standby.is_some()
+                || new.standby.is_some_and(|s| s.node == new.owner.node)
+            {
+                self.violate("I2", detail("no such pair"));
+            }
+            if let Some(known) = self.records.insert((new.group, new.epoch), *new)
+                && known != *new
+            {
+                self.violate("I2", detail("this epoch was another record before"));
+            }
+            let up = |m: Member| after.node(m.node).is_some_and(|n| n.is_up(m));
+            if let Some(old) = old.filter(|o| new.mode == Mode::Lost && (up(o.owner) || o.standby.is_some_and(up))) {
+                self.violate("I5", detail(&format!("lost, although a copy lives: {old:?}")));
+            }
+            if new.mode == Mode::Lost {
+                self.lost_groups += 1;
+                self.slices.values_mut().filter(|t| t.group == new.group).for_each(|t| t.lost = true);
+            }
+        }
+        let _ = broken;
+    }
+}
+
+impl World {
+    /// The member that a process is.
+    pub fn member_of(&self, end: Endpoint) -> Option<Member> {
+        match end {
+            Endpoint::Node(n) => self.nodes[n].process.as_ref().and_then(|p| p.engine.me()),
+            _ => None,
+        }
+    }
+
+    /// The memory of a life of a node, be it over or not.
+    fn memory_of(&self, member: Member) -> Option<&Vmm> {
+        let living = self.nodes[usize::from(member.node.0)].process.as_ref();
+        living.filter(|p| p.engine.me() == Some(member)).map(|p| &p.vmm).or_else(|| self.oracle.graves.get(&member))
+    }
+
+    /// Is the node the owner that the store names, and does it know the newest record?
+    fn is_true_owner(&self, n: usize, group: GroupId) -> bool {
+        let record = self.store.state.group(group);
+        let me = self.member_of(Endpoint::Node(n));
+        let known = self.nodes[n].process.as_ref().and_then(|p| p.engine.record(group));
+        record.is_some_and(|r| Some(r.owner) == me && r.mode != Mode::Lost) && record == known
+    }
+
+    /// A frame leaves the valve: its state must be where the record says that it is safe (I1), and no other output of
+    /// that request may ever have left (I2).
+    pub fn judge_release(&mut self, n: usize, slice: SliceId, state: Session) {
+        self.oracle.releases += 1;
+        let Some(truth) = self.oracle.slices.get_mut(&slice) else { return };
+        let (group, flow) = (truth.group, truth.flow);
+        let first = *truth.released.entry(state.count).or_insert(state);
+        if first != state {
+            let detail = format!("node {n}, slice {slice}: reply {} left with two contents", state.count);
+            return self.oracle.violate("I2", detail);
+        }
+        let Some(record) = self.store.state.group(group).copied() else { return };
+        let keeper = if Some(record.owner) == self.member_of(Endpoint::Node(n)) {
+            record.standby
+        } else {
+            (record.mode != Mode::Lost).then_some(record.owner)
+        };
+        let Some(memory) = keeper.and_then(|k| self.memory_of(k)) else { return };
+        let known = memory.knows(slice).map(|s| s.count);
+        let running = memory.guest.get(&slice).map(|r| r.state.count);
+        let safe = known.max(running).is_some_and(|count| count >= state.count) || memory.tombs.contains_key(&flow);
+        if !safe {
+            let detail =
+                format!("node {n}, slice {slice}: reply {} left, {keeper:?} has {known:?}: {record:?}", state.count);
+            self.oracle.violate("I1", detail);
+        }
+    }
+
+    /// A request comes that is further on than the slice: the owner has lost what a client was told.
+    pub fn judge_gap(&mut self, n: usize, slice: SliceId, has: u64, asked: u64) {
+        let group = self.oracle.slices.get(&slice).map(|t| t.group);
+        if group.is_some_and(|g| self.is_true_owner(n, g)) {
+            self.oracle.violate("I1", format!("node {n}, slice {slice}: is at {has}, its client asks for {asked}"));
+        }
+    }
+
+    /// An owner activates: closed slices stay closed (I9), and released output is in the images (I1).
+    pub fn judge_activation(&mut self, n: usize, group: GroupId, slices: &[PlugSlice]) {
+        self.oracle.activations += u64::from(!slices.is_empty());
+        if !self.is_true_owner(n, group) {
+            return;
+        }
+        let Some(p) = self.nodes[n].process.as_ref() else { return };
+        let mut broken = None;
+        for plug in slices {
+            let Some(truth) = self.oracle.slices.get(&plug.slice) else { continue };
+            let image = p.vmm.own.get(&plug.slice).map(|i| i.state);
+            let newest = truth.released.last_key_value().map(|(_, s)| *s);
+            if truth.closed {
+                broken = Some(("I9", format!("node {n} activates slice {}, which is closed", plug.slice)));
+            }
+            if let (Some(image), Some(newest)) = (image, newest)
+                && (image.count < newest.count || (image.count == newest.count && image != newest))
+            {
+                let detail = format!("node {n} activates slice {} at {image:?}, released was {newest:?}", plug.slice);
+                broken = Some(("I1", detail));
+            }
+        }
+        if let Some((invariant, detail)) = broken {
+            self.oracle.violate(invariant, detail);
+        }
+    }
+
+    /// A group is open at its owner: every session that a client knows must be there (I5).
+    pub fn judge_opening(&mut self, n: usize, group: GroupId) {
+        if !self.is_true_owner(n, group) {
+            return;
+        }
+        let Some(p) = self.nodes[n].process.as_ref() else { return };
+        let known = self.oracle.slices.iter().filter(|(_, t)| t.group == group && t.is_open());
+        let missing = known.into_iter().find(|(s, t)| !p.vmm.own.contains_key(s) && !p.vmm.tombs.contains_key(&t.flow));
+        if let Some((slice, _)) = missing {
+            let detail = format!("node {n} opens group {group} without slice {slice}, which is lost");
+            self.oracle.violate("I5", detail);
+        }
+    }
+
+    /// The fabric turns to an owner: its gate must be closed, else one packet draws an RST (T8, finding 9).
+    pub fn judge_flip(&mut self, steering: GroupSteering) {
+        let n = usize::from(steering.owner.node.0);
+        let Some(p) = self.nodes[n].process.as_ref().filter(|p| p.engine.me() == Some(steering.owner)) else { return };
+        let current = p.engine.record(steering.group).is_none_or(|r| r.epoch <= steering.epoch);
+        let gated = p.engine.gated_groups().any(|(g, _)| g == steering.group);
+        if current && !gated {
+            let detail = format!("group {} flips to node {n} before its gate is closed", steering.group);
+            self.oracle.violate("T8", detail);
+        }
+    }
+}
