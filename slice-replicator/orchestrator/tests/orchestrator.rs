@@ -97,6 +97,21 @@ fn a_silent_node_is_replaced_and_how_fast_is_printed() {
     println!("last beat → records at the heir: median {} µs of {times:?}", times[times.len() / 2]);
     assert!(times[0] >= 6_000, "nobody is dead before half the limit");
     let log = events(&folder);
+    let at = |name: &str| {
+        let mut times: Vec<(u64, u64)> = Vec::new();
+        for event in log.iter().filter(|event| event["event"] == name) {
+            let t_us = event["t_us"].as_u64().unwrap();
+            // The first of each round.
+            if times.last().is_none_or(|(_, last)| t_us - last > 20_000) {
+                times.push((t_us, t_us));
+            }
+        }
+        times.into_iter().map(|(first, _)| first).collect::<Vec<_>>()
+    };
+    for ((suspected, decided), raised) in at("suspected").iter().zip(at("decided-dead")).zip(at("epoch-raised")) {
+        let (confirmed, durable) = (decided.saturating_sub(*suspected), raised - decided);
+        println!("suspected → confirmed {confirmed} µs → durable {durable} µs");
+    }
     for wanted in ["suspected", "decided-dead", "dead", "epoch-raised"] {
         assert!(log.iter().any(|event| event["event"] == wanted), "no {wanted}");
     }

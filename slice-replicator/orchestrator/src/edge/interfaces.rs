@@ -7,6 +7,9 @@ use escape_fabric::link_watch::LinkWatch;
 use escape_fabric::links::Links;
 use escape_fabric::netns::{NetNs, enter_fd};
 
+/// Readings of news per turn; what a storm leaves behind is read in the next ones.
+const NEWS_PER_TURN_MAX: usize = 16;
+
 /// The namespace of the interfaces and the configured ports.
 #[derive(Debug)]
 pub(super) struct Interfaces {
@@ -50,11 +53,12 @@ impl Interfaces {
 
     /// Takes the news; were there any?
     pub(super) fn take_news(&mut self) -> Result<bool, ProcessError> {
-        let mut any = false;
-        while !self.watch.on_readable()?.is_empty() {
-            any = true;
+        for taken in 0..NEWS_PER_TURN_MAX {
+            if self.watch.on_readable()?.is_empty() {
+                return Ok(taken > 0);
+            }
         }
-        Ok(any)
+        Ok(true)
     }
 
     /// Makes the fabric's ports those that are there; returns the nodes whose port came or went.

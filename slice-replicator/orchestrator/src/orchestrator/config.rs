@@ -84,3 +84,28 @@ const fn default_leases_per_join_max() -> u32 {
 const fn yes() -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use escape_link::ClusterAuthority;
+    use escape_proto::Role;
+
+    #[test]
+    fn a_configuration_survives_its_file_and_unknown_keys_are_refused() {
+        let secrets = ClusterAuthority::new("cell-a").unwrap().issue(Role::Orchestrator).unwrap();
+        let text = format!(
+            "listen = \"10.0.0.1:4100\"\nbeat_listen = \"10.0.0.1:4101\"\nstore = {{ fd = 5 }}\nn_slots = 4096\n\
+             events = {{ path = \"events.jsonl\" }}\n[timing]\nsuspect_after_ms = 20\n[secrets]\n{}",
+            secrets.to_toml().unwrap()
+        );
+        let config: OrchestratorProcessConfig = toml::from_str(&text).unwrap();
+        assert_eq!(config.store, OutputPlace::Fd(5));
+        assert_eq!((config.groups_per_node, config.leases_per_join_max, config.real_time), (16, 16, true));
+        assert_eq!(config.timing, DetectionTiming { suspect_after_ms: 20, ..DetectionTiming::default() });
+        assert_eq!(config.secrets, secrets);
+        let wrong = text.replace("[timing]", "[timing]\ncolour = 1");
+        assert!(toml::from_str::<OrchestratorProcessConfig>(&wrong).unwrap_err().to_string().contains("colour"));
+    }
+}

@@ -6,23 +6,19 @@
 use super::beat_socket::BeatSocket;
 use super::config::OrchestratorProcessConfig;
 use super::milestones::event_of;
-use super::node_link::{NodeLink, Who};
+use super::node_link::NodeLink;
 use super::store_thread::StoreThread;
 use crate::error::ProcessError;
 use crate::event_log::EventLog;
-use crate::link_table::{LinkTable, PlaceNo};
+use crate::link_table::LinkTable;
 use crate::operator_input::OperatorInput;
 use crate::os::{now_us, real_time};
 use crate::stop_signal::StopSignal;
 use escape_engine::Mutant;
-use escape_engine::orchestrator::{
-    LinkId, Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent, Receiver,
-};
+use escape_engine::orchestrator::{Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent};
 use escape_engine::store::Record;
-use escape_link::{Identity, LinkError, Listener, ListenerLimits, RoleSet};
-use escape_proto::{
-    FromOrchestrator, Hello, Incarnation, JoinReply, Member, PROTOCOL_VERSION, Role, SliceCounts, ToOrchestrator,
-};
+use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
+use escape_proto::{Hello, Incarnation, Member, PROTOCOL_VERSION, Role, SliceCounts};
 use escape_store::EmbeddedStore;
 use mio::{Events, Poll, Token, Waker};
 use serde_json::json;
@@ -38,12 +34,10 @@ const BEATS: Token = Token(2);
 /// Links of nodes and edge; the listener's tokens lie behind them.
 const FIRST_LINK: usize = 16;
 /// 16 nodes, each perhaps with a link of its former life, and edges.
-const LINKS_MAX: usize = 64;
+pub(super) const LINKS_MAX: usize = 64;
 const LISTENER: Token = Token(FIRST_LINK + LINKS_MAX);
 /// Longest sleep: the machine wants a tick every 2 ms.
 const TICK: Duration = Duration::from_millis(1);
-/// Messages taken from one link per turn, so that one node cannot keep the others waiting.
-const MESSAGES_PER_TURN_MAX: usize = 64;
 /// Slots of a lease.
 const LEASE_SLOTS: u32 = 64;
 
@@ -60,14 +54,14 @@ pub fn run_orchestrator(config: OrchestratorProcessConfig) -> Result<(), Process
 
 /// The orchestrator with its sockets and threads; [`run_orchestrator`] turns it until it is asked to stop.
 pub struct OrchestratorProcess {
-    poll: Poll,
+    pub(super) poll: Poll,
     events: Events,
     waker: Arc<Waker>,
     _stop: StopSignal,
     pub(super) listener: Listener,
     hello: Hello,
     pub(super) links: LinkTable<NodeLink>,
-    last_link: u64,
+    pub(super) last_link: u64,
     pub(super) beats: BeatSocket,
     pub(super) store: StoreThread,
     questions: Option<OperatorInput>,
@@ -77,7 +71,7 @@ pub struct OrchestratorProcess {
     pub(super) counts: BTreeMap<Member, SliceCounts>,
     ticked: Instant,
     /// Something was left undone in this turn: do not sleep.
-    more: bool,
+    pub(super) more: bool,
     stopping: bool,
 }
 
@@ -212,64 +206,6 @@ impl OrchestratorProcess {
         }
     }
 
-    /// Open links from the listener.
-    fn accept(&mut self) {
-        while let Some(link) = self.listener.next_link() {
-            let Some(who) = link.peer().and_then(Who::of) else { continue };
-            self.last_link += 1;
-            let name = NodeLink { id: LinkId(self.last_link), who };
-            // The same process calling again: its former link is dead, whatever TCP still believes.
-            if !matches!(who, Who::Stranger(_))
-                && let Some(old) = self.links.find(|known| known.who == who)
-            {
-                self.drop_link(old, None);
-            }
-            if self.links.insert(self.poll.registry(), link, name).is_none() {
-                tracing::warn!(?who, "refused: {LINKS_MAX} links are open");
-                continue;
-            }
-            if let Some(peer) = who.peer() {
-                self.machine_event(OrchestratorEvent::LinkUp(peer));
-            }
-            // Its first messages may have come with the hello.
-            self.more = true;
-        }
-    }
-
-    fn take_messages(&mut self) {
-        for place in self.links.taken() {
-            for taken in 0..=MESSAGES_PER_TURN_MAX {
-                if taken == MESSAGES_PER_TURN_MAX {
-                    self.more = true;
-                    break;
-                }
-                let Some(named) = self.links.get_mut(place) else { break };
-                let name = named.name;
-                match named.link.next_message::<ToOrchestrator>() {
-                    Ok(Some(message)) => self.on_message(name, message),
-                    Ok(None) => break,
-                    Err(error) => {
-                        self.drop_link(place, Some(&error));
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn on_message(&mut self, name: NodeLink, message: ToOrchestrator) {
-        let event = match (message, name.who) {
-            (ToOrchestrator::Join(request), who) => {
-                let Some(node) = who.node() else { return };
-                OrchestratorEvent::Join { link: name.id, node, request }
-            }
-            (request, Who::Member(from)) => OrchestratorEvent::Request { from, request },
-            // A stranger's only words are a join; the edge has none.
-            (_, Who::Stranger(_) | Who::Edge) => return,
-        };
-        self.machine_event(event);
-    }
-
     fn take_outcomes(&mut self) {
         while let Some((id, result)) = self.store.next_outcome() {
             if let Ok(changes) = &result {
@@ -291,7 +227,7 @@ impl OrchestratorProcess {
         }
     }
 
-    fn machine_event(&mut self, event: OrchestratorEvent) {
+    pub(super) fn machine_event(&mut self, event: OrchestratorEvent) {
         self.machine.on(now_us(), event, &mut self.commands);
         self.carry_out();
     }
@@ -318,49 +254,6 @@ impl OrchestratorProcess {
         }
     }
 
-    fn send(&mut self, to: Receiver, message: &FromOrchestrator) {
-        let mut failed = Vec::new();
-        for (place, named) in self.links.iter_mut() {
-            let wanted = match (to, named.name.who) {
-                (Receiver::Link(id), _) => named.name.id == id,
-                (Receiver::Node(to), Who::Member(member)) => to == member,
-                (Receiver::AllNodes, Who::Member(_)) | (Receiver::Edge, Who::Edge) => true,
-                _ => false,
-            };
-            if !wanted {
-                continue;
-            }
-            if let FromOrchestrator::Join(JoinReply::Joined { me, .. }) = message {
-                named.name.who = Who::Member(*me);
-            }
-            if let Err(error) = named.link.send(message) {
-                failed.push((place, error));
-            }
-        }
-        // A peer that does not take its records starts over with a new link and all of them.
-        for (place, error) in failed {
-            self.drop_link_later(place, &error);
-        }
-    }
-
-    /// Ends a link while commands are being carried out: [`Self::flush`] finds it dead and tells the machine.
-    fn drop_link_later(&mut self, place: PlaceNo, error: &LinkError) {
-        tracing::warn!("{error}");
-        if let Some(named) = self.links.get_mut(place) {
-            named.link.close();
-        }
-    }
-
-    fn drop_link(&mut self, place: PlaceNo, error: Option<&LinkError>) {
-        if let Some(error) = error {
-            tracing::info!("{error}");
-        }
-        let Some(gone) = self.links.remove(self.poll.registry(), place) else { return };
-        if let Some(peer) = gone.name.who.peer() {
-            self.machine_event(OrchestratorEvent::LinkDown(peer));
-        }
-    }
-
     fn note(&mut self, note: &Note) {
         if let Note::Counts { from, counts } = note {
             self.counts.retain(|member, _| member.node != from.node || member == from);
@@ -383,21 +276,6 @@ impl OrchestratorProcess {
                 other => json!({ "error": format!("unknown question {other:?}: status, stop") }),
             };
             OperatorInput::answer(&answer);
-        }
-    }
-
-    /// Everything that was staged in this turn.
-    fn flush(&mut self) {
-        let mut failed = Vec::new();
-        for (place, named) in self.links.iter_mut() {
-            match named.link.flush() {
-                Err(error) => failed.push((place, Some(error))),
-                Ok(()) if named.link.is_dead() => failed.push((place, None)),
-                Ok(()) => {}
-            }
-        }
-        for (place, error) in failed {
-            self.drop_link(place, error.as_ref());
         }
     }
 }
