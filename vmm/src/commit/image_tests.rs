@@ -228,6 +228,8 @@ fn a_freed_slot_shows_nothing_of_its_past() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// Any history of contents and live ranges: the standby's live bytes are the owner's after every checkpoint, bodies keep
     /// the size promise, and a late standby that starts from a full copy agrees from then on.
     #[test]

@@ -191,6 +191,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// The owner may die between any two steps.
     #[test]
     fn no_client_sees_what_a_failover_would_lose(steps in proptest::collection::vec(step(), 1..300)) {
