@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use escape_abi::GuestMessage;
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
+use smoltcp::wire::{Ipv4Packet, TcpPacket, TcpSeqNumber};
 
 /// Largest IP packet, bytes.
 const MTU: usize = 1500;
@@ -31,6 +32,8 @@ pub(crate) struct Emitted {
 pub(crate) struct Wire<H> {
     pub host: H,
     pub emitted: Emitted,
+    /// A probe is being made; the peer has acknowledged everything before this number.
+    pub probing: Option<u32>,
     scratch: [u8; ETHERNET + MTU],
     overflow_frames: VecDeque<Vec<u8>>,
     /// Messages that the ring had no room for. Bounded by what may cause them: while any waits no connection is opened, and the others
@@ -51,6 +54,7 @@ impl<H: Host> Wire<H> {
         Self {
             host,
             emitted: Emitted::default(),
+            probing: None,
             scratch,
             overflow_frames: VecDeque::new(),
             outbox: VecDeque::new(),
@@ -119,8 +123,23 @@ impl<H: Host> Wire<H> {
         }
     }
 
+    /// Makes sure that a probe's byte, which is not the connection's, is one that the peer has acknowledged: smoltcp takes the one before
+    /// what it sent last, which is right only when nothing is out.
+    fn backdate_probe(&mut self, len: usize) {
+        let Some(una) = self.probing else { return };
+        let Some(packet) = self.scratch.get_mut(ETHERNET..ETHERNET + len) else { return };
+        let Ok(mut ip) = Ipv4Packet::new_checked(packet) else { return };
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        let Ok(mut tcp) = TcpPacket::new_checked(ip.payload_mut()) else { return };
+        if tcp.payload_mut().len() == 1 && !tcp.syn() && !tcp.fin() {
+            tcp.set_seq_number(TcpSeqNumber(una.wrapping_sub(1).cast_signed()));
+            tcp.fill_checksum(&from, &to);
+        }
+    }
+
     /// Sends the first `len` bytes of the packet in `scratch`.
     fn send_scratch(&mut self, len: usize) {
+        self.backdate_probe(len);
         let Some(tcp) = self.scratch.get(ETHERNET + 20..ETHERNET + len).filter(|tcp| tcp.len() >= 20) else { return };
         let word = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
         let (at, ack, flags) = (word(4), word(8), tcp[13]);

@@ -1,5 +1,7 @@
 //! Sessions that survive the death of their guest, at any moment, with nothing but their declared memory.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use support::http::{Checked, Stream};

@@ -1,5 +1,7 @@
 //! HTTP as a client on the wire sees it.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use escape_session::{chain, pattern};

@@ -1,5 +1,7 @@
 //! From SYN to slot free: who gets a slot, who gets silence, and what the host is told.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use escape_abi::message::{Flow, refusal};
@@ -203,6 +205,23 @@ fn server_closes_first_and_the_slot_does_not_wait_for_time_wait() {
     assert!(messages.contains(&GuestMessage::Close { slot, incarnation }), "{messages:?}");
     let meta = lone.guest.control.meta(slot);
     assert_eq!((meta.rcv_nxt, meta.snd_nxt, meta.requests), (ours + 1, end, 1));
+}
+
+/// smoltcp 0.14 forgets a lost FIN after three duplicate ACKs.
+#[test]
+fn a_lost_fin_is_sent_again_in_spite_of_duplicate_acks() {
+    let mut lone = Lone::new(64);
+    let (theirs, ours, ..) = lone.establish(flow(0));
+    let request = b"GET /session HTTP/1.0\r\n\r\n";
+    let (frames, _) = lone.turn(&[segment(flow(0), ours, theirs, ACK, request)]);
+    let fin = frames.last().unwrap();
+    let end = word(fin, 38) + (fin.len() as u32 - 54);
+    let ours = ours + request.len() as u32;
+    let acks = vec![segment(flow(0), ours, end, ACK, &[]); 6];
+    assert!(lone.turn(&acks).0.is_empty());
+    let (frames, _) = lone.wait(SECOND / 2);
+    assert!(frames.len() >= 2, "{}", frames.len());
+    assert!(frames.iter().all(|f| f[47] & FIN != 0 && word(f, 38) == end && f.len() == 54));
 }
 
 #[test]

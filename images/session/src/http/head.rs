@@ -178,7 +178,7 @@ mod tests {
             (format!("GET / HTTP/1.1\r\n{h}"), 0),
             (format!("GET / HTTP/2.0\r\n{h}\r\n"), 505),
             (format!("GET / HTTP/1.1\r\n{h} folded\r\n\r\n"), 400),
-            (format!("GET / HTTP/1.1\r\nHost : x\r\n\r\n"), 400),
+            ("GET / HTTP/1.1\r\nHost : x\r\n\r\n".into(), 400),
             (format!("GET  / HTTP/1.1\r\n{h}\r\n"), 400),
             (format!("PUT / HTTP/1.1\r\n{h}Content-Length: 5\r\n\r\n"), 200),
             (format!("PUT / HTTP/1.1\r\n{h}Content-Length: +5\r\n\r\n"), 400),

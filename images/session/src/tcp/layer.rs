@@ -2,7 +2,7 @@
 
 use crate::clock::{MS, SECOND};
 use crate::flows::FlowTable;
-use crate::frame::Segment;
+use crate::frame::{FIN, RST, SYN, Segment};
 use crate::host::Host;
 use crate::memory::Memory;
 use crate::slot::{MAGIC, SlotState, TCP_LAYER};
@@ -152,6 +152,9 @@ impl<H: Host> TcpLayer<H> {
         match event {
             TcpEvent::Segment(s) => {
                 state.tcp.note_segment(s, state.header.clock);
+                if fin_alone_again(&mut state.tcp, s) {
+                    return false;
+                }
                 let now = Instant::from_micros(state.header.stack_now());
                 let mut device = OnePacket { packet: Some(s.packet), wire: &mut self.wire };
                 state.tcp.with_set(|set| self.iface.poll_ingress_single(now, &mut device, set));
@@ -214,7 +217,7 @@ impl<H: Host> TcpLayer<H> {
         }
         if self.wire.emitted.frames == before.frames {
             // smoltcp has no timer although something is out: its retransmission fell due while the window was closed, and the update
-            // that opens the window was lost. It has gone back to the oldest byte then, so the probe's old byte is one that was acknowledged.
+            // that opens the window was lost. The answer to a probe brings it.
             self.keep_alive(state);
         }
         true
@@ -239,6 +242,7 @@ impl<H: Host> TcpLayer<H> {
 
     fn keep_alive(&mut self, state: &mut SlotState) {
         let before = self.wire.emitted.frames;
+        self.wire.probing = Some(state.tcp.retransmit.una());
         // smoltcp sends a keep-alive at once when the option is set; a long interval keeps it from sending another.
         state.tcp.with_socket(|s| s.set_keep_alive(Some(Duration::from_secs(3600))));
         self.egress(state);
@@ -249,6 +253,7 @@ impl<H: Host> TcpLayer<H> {
             }
         }
         state.tcp.with_socket(|s| s.set_keep_alive(None));
+        self.wire.probing = None;
     }
 
     /// After all output: brings the capsule's own state up to date. Returns whether the connection is over.
@@ -317,6 +322,15 @@ pub(crate) const WRONG_IMAGE: &str = "made by another image";
 /// Silence at which probe number `sent` + 1 is due.
 const fn probe_at(sent: u32) -> i64 {
     PROBE_AFTER + PROBE_EVERY * sent as i64
+}
+
+/// A duplicate ACK while our FIN is all that is out: it says nothing, and from the third one smoltcp 0.14 makes a fast retransmission of
+/// no data, after which it forgets that its FIN was never acknowledged.
+fn fin_alone_again(tcp: &mut TcpState, s: &Segment<'_>) -> bool {
+    let fin_alone = tcp.with_socket(|socket| {
+        socket.send_queue() == 0 && matches!(socket.state(), State::FinWait1 | State::Closing | State::LastAck)
+    });
+    fin_alone && s.flags & (SYN | FIN | RST) == 0 && s.payload_len == 0 && s.ack.wrapping_add(1) == tcp.snd_nxt()
 }
 
 /// Something is out that the peer has not acknowledged, or waits for its window.

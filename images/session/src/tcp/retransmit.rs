@@ -66,6 +66,11 @@ impl Retransmit {
         }
     }
 
+    /// The oldest byte that is not acknowledged; 0 before the handshake's end.
+    pub(crate) const fn una(&self) -> u32 {
+        self.una
+    }
+
     /// After every event: is anything out (`outstanding`; up to `snd_nxt`), and was it just sent again?
     pub(crate) fn arm(&mut self, outstanding: bool, resent: bool, snd_nxt: u32, clock: i64) {
         let progress = core::mem::take(&mut self.progress) != 0;
