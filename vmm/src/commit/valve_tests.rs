@@ -264,6 +264,20 @@ fn a_reused_slot_starts_afresh() {
     assert!(released(&mut valve, 0, coverage(9, 14)).is_empty());
 }
 
+#[test]
+fn a_word_that_goes_back_overtakes_nothing() {
+    let (mut valve, memory) = bound();
+    memory.set_word(0, SlotWord::new(5, 0));
+    valve.release(0, &coverage(5, 100), &mut |_| {});
+    memory.set_word(0, SlotWord::new(5, 1));
+    let (first, second) = (data(0, 10, 4), data(0, 14, 4));
+    assert!(matches!(valve.submit(&first, &memory, 0), Verdict::Held { need: 6, .. }));
+    memory.set_word(0, SlotWord::new(4, 0));
+    assert!(matches!(valve.submit(&second, &memory, 0), Verdict::Held { need: 4, .. }));
+    assert!(released(&mut valve, 0, coverage(5, 100)).is_empty());
+    assert_eq!(released(&mut valve, 0, coverage(6, 100)), [first, second]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Word { slot: u32, refs: u16 },
