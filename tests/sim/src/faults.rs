@@ -219,6 +219,10 @@ impl World {
         }
         p.vmm.guest.clear();
         p.vmm.valve.clear();
+        for (_, gate) in p.vmm.gates.values_mut() {
+            gate.open.clear();
+            gate.all_open = false;
+        }
         let life = p.life;
         self.feed(n, Event::GuestDown);
         self.after(delay, Happening::Local { node: n, life, what: Local::GuestReady });

@@ -3,7 +3,7 @@
 use crate::network::Endpoint;
 use crate::node_process::{Local, NodeProcess};
 use crate::service::{Reply, Request, Session, bucket};
-use crate::vmm::{Gate, Held, Image, Running};
+use crate::vmm::{Held, Image, Running};
 use crate::world::{Happening, World};
 use escape_engine::node::Event;
 use escape_proto::{BodyKind, ChainHash, CheckpointNo, EdgeRequest, Flow, FlowEntry, GroupId, LeaseState, SliceId};

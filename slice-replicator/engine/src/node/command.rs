@@ -18,8 +18,8 @@ pub struct PlugSlice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Send the checkpoint that was captured last for `head.slice` (the body is the caller's). Comes at once after its
-    /// `Captured`; a CLOSE may come once more later, behind a full copy of the same number: its body is not looked at
-    /// then and may be empty. Frames of one slice to one receiver must stay in the order of the commands, so the
+    /// `Captured`; a CLOSE may come once more later, behind a full copy of the same number, even after [`Self::Closed`]:
+    /// its body is not looked at then and may be empty. Frames of one slice to one receiver must stay in the order of the commands, so the
     /// checkpoints that follow a full copy go behind it on the same channel until it is acknowledged.
     Send {
         /// To whom (one, or both while DUAL).
@@ -88,7 +88,8 @@ pub enum Command {
         standing_by: bool,
     },
 
-    /// Frames of this slice that need at most `generation` may leave (I1).
+    /// Frames of this slice that need at most `generation` may leave (I1): those held now. Given again, with the same
+    /// generation, when a later checkpoint of an unchanged generation is committed.
     Release {
         /// Slice.
         slice: SliceId,

@@ -49,7 +49,7 @@ impl NodeEngine {
                 self.pump(now, group, role, out);
             }
         }
-        self.settle(slice, out);
+        self.settle(slice, true, out);
     }
 
     /// An acknowledgement counts if group, epoch, incarnation and hash are those of the record and the ledger (I3).
@@ -74,7 +74,7 @@ impl NodeEngine {
         if copy_arrived {
             self.pump(now, ack.group, role, out);
         }
-        self.settle(ack.slice, out);
+        self.settle(ack.slice, true, out);
         if role == Role::Candidate {
             self.sync_progress(now, ack.group, out);
         }
@@ -149,8 +149,10 @@ impl NodeEngine {
         self.pump(now, refusal.group, role, out);
     }
 
-    /// Releases what is covered by now, and ends the slice if its CLOSE is.
-    pub(super) fn settle(&mut self, slice: SliceId, out: &mut Vec<Command>) {
+    /// Releases what is covered by now, and ends the slice if its CLOSE is. With `again`, says so even if nothing more is
+    /// covered than before, provided that it is the latest checkpoint: a guest may repeat output without a change of
+    /// state, and the VMM may ask about it by one more capture.
+    pub(super) fn settle(&mut self, slice: SliceId, again: bool, out: &mut Vec<Command>) {
         let Some(e) = self.ledger.get_mut(slice) else { return };
         let Some(g) = self.owned.get(&e.group) else { return };
         let Some(need) = g.need() else { return };
@@ -164,7 +166,8 @@ impl NodeEngine {
             covered = covered.min(e.candidate.acked_generation);
         }
         if let Some(generation) = covered
-            && e.released < covered
+            && !e.closed
+            && (e.released < covered || (again && e.released == covered && generation == e.generation))
         {
             e.released = covered;
             out.push(Command::Release { slice, generation });
@@ -185,7 +188,7 @@ impl NodeEngine {
     /// [`Self::settle`] for all slices of a group, after something that held all of them is gone.
     pub(super) fn settle_all(&mut self, group: GroupId, out: &mut Vec<Command>) {
         for slice in self.members(group) {
-            self.settle(slice, out);
+            self.settle(slice, false, out);
         }
     }
 

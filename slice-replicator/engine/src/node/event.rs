@@ -138,7 +138,8 @@ pub enum Event {
         /// Slice.
         slice: SliceId,
     },
-    /// The guest crashed or hangs; the VMM goes on (T11).
+    /// The guest crashed or hangs; the VMM goes on (T11). The caller has closed all gates: no input may reach the next
+    /// guest before [`super::Command::OpenGate`] and [`super::Command::OpenGroup`].
     GuestDown,
     /// The guest runs (again) and can take slices.
     GuestReady,

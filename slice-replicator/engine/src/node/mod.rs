@@ -11,6 +11,7 @@ mod owned_group;
 mod owned_slice;
 mod ownership;
 mod protection;
+mod questions;
 mod slice_table;
 mod standby;
 mod track;

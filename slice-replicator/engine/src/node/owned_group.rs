@@ -50,6 +50,8 @@ pub(super) struct PendingCas {
 pub(super) struct Question {
     /// Asked of the standby, else of the store.
     pub of_standby: bool,
+    /// It is the standby's knowledge that made the question.
+    pub doubt: bool,
     pub number: u64,
     pub sent_at: Micros,
 }

@@ -2,11 +2,11 @@
 
 use super::command::Command;
 use super::engine::NodeEngine;
-use super::owned_group::{Change, OwnedGroup, Pump, Question};
+use super::owned_group::{Change, OwnedGroup, Pump};
 use super::owned_slice::Role;
 use super::track::Track;
 use crate::Micros;
-use escape_proto::{Epoch, GroupId, GroupRecord, Member, Mode, NodeRecord};
+use escape_proto::{GroupId, GroupRecord, Member, Mode, NodeRecord};
 
 impl NodeEngine {
     /// Records were pushed.
@@ -96,7 +96,7 @@ impl NodeEngine {
             }
         }
         if asked {
-            self.ask(now, group, record.mode == Mode::Paired, out);
+            self.ask(now, group, false, out);
         }
         if resume_from_image {
             self.restart_from_images(group, out);
@@ -141,6 +141,7 @@ impl NodeEngine {
                 g.standby_lost_at = None;
                 g.standby_pump = Pump::default();
                 self.pump(now, group, Role::Standby, out);
+                self.ask_standby_instead(now, group, out);
             } else if g.candidate() == Some(member) {
                 g.candidate_linked = true;
                 g.candidate_pump = Pump::default();
@@ -176,80 +177,8 @@ impl NodeEngine {
         }
     }
 
-    /// After a pause longer than the limit: ask before anything is released (T7).
-    pub(super) fn after_pause(&mut self, now: Micros, out: &mut Vec<Command>) {
-        let groups: Vec<(GroupId, Mode)> = self.owned.iter().map(|(id, g)| (*id, g.record.mode)).collect();
-        for (group, mode) in groups {
-            self.ask(now, group, mode == Mode::Paired, out);
-        }
-    }
-
-    /// Nothing of the group is released until the standby or the store has confirmed it.
-    pub(super) fn ask(&mut self, now: Micros, group: GroupId, of_standby: bool, out: &mut Vec<Command>) {
-        let number = self.number();
-        let Some(g) = self.owned.get_mut(&group) else { return };
-        let question = Question { of_standby: of_standby && g.record.standby.is_some(), number, sent_at: now };
-        g.question = Some(question);
-        put_question(g, question, out);
-    }
-
-    /// The standby knows of another owner or epoch: ask the store, unless that is under way.
-    pub(super) fn doubt(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
-        if self.owned.get(&group).is_some_and(|g| g.question.is_none_or(|q| q.of_standby)) {
-            self.ask(now, group, false, out);
-        }
-    }
-
-    /// The standby's answer.
-    pub(super) fn probe_answered(
-        &mut self,
-        now: Micros,
-        from: Member,
-        (group, epoch): (GroupId, Epoch),
-        nonce: u64,
-        standing_by: bool,
-        out: &mut Vec<Command>,
-    ) {
-        let Some(g) = self.owned.get(&group) else { return };
-        let asked = g.question.is_some_and(|q| q.of_standby && q.number == nonce);
-        if !asked || g.record.standby != Some(from) {
-            return;
-        }
-        if epoch == g.record.epoch && standing_by {
-            self.resume(now, group, out);
-        } else if epoch > g.record.epoch {
-            self.doubt(now, group, out);
-        }
-    }
-
-    /// The answer is that all is as it was: unacknowledged checkpoints are sent again, and what is covered leaves.
-    pub(super) fn resume(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
-        let Some(g) = self.owned.get_mut(&group) else { return };
-        g.question = None;
-        for role in [Role::Standby, Role::Candidate] {
-            *g.pump_mut(role) = Pump::default();
-        }
-        for role in [Role::Standby, Role::Candidate] {
-            self.forget_unacked(group, role);
-            self.pump(now, group, role, out);
-        }
-        self.settle_all(group, out);
-    }
-
-    /// Repeats an unanswered question.
-    pub(super) fn repeat_question(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
-        let (probe_us, read_us) = (self.config.probe_resend_us, self.config.cas_resend_us);
-        let Some(g) = self.owned.get_mut(&group) else { return };
-        let Some(mut question) = g.question else { return };
-        let interval = if question.of_standby { probe_us } else { read_us };
-        if now.saturating_sub(question.sent_at) >= interval {
-            question.sent_at = now;
-            g.question = Some(question);
-            put_question(g, question, out);
-        }
-    }
-
-    fn forget_unacked(&mut self, group: GroupId, role: Role) {
+    /// What was sent to this receiver and not acknowledged counts as not delivered.
+    pub(super) fn forget_unacked(&mut self, group: GroupId, role: Role) {
         for slice in self.members(group) {
             if let Some(e) = self.ledger.get_mut(slice) {
                 let last = e.last;
@@ -257,14 +186,6 @@ impl NodeEngine {
             }
         }
     }
-}
-
-fn put_question(g: &OwnedGroup, question: Question, out: &mut Vec<Command>) {
-    let (group, epoch) = (g.record.group, g.record.epoch);
-    out.push(match g.record.standby.filter(|_| question.of_standby) {
-        Some(to) => Command::SendProbe { to, group, epoch, nonce: question.number },
-        None => Command::Read { attempt: question.number, group },
-    });
 }
 
 fn start_epoch(now: Micros, g: &mut OwnedGroup, record: GroupRecord, linked: bool) {

@@ -21,10 +21,10 @@ impl NodeEngine {
 
     fn drive_group(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
         let Some(g) = self.owned.get(&group) else { return };
-        if g.cas.is_some() || g.question.is_some() || g.retry_at.is_some_and(|at| now < at) {
+        if g.cas.is_some() || g.retry_at.is_some_and(|at| now < at) {
             return;
         }
-        let record = g.record;
+        let (record, asked) = (g.record, g.question.is_some());
         if record.standby.is_some_and(|s| self.view.is_over(s)) {
             if self.config.broken != Some(Mutant::SoloWithoutCas) {
                 self.hold_for_solo(now, group, out);
@@ -43,7 +43,7 @@ impl NodeEngine {
         let Some(g) = self.owned.get(&group) else { return };
         let lost_for = g.standby_lost_at.map_or(0, |at| now.saturating_sub(at));
         let wanted = record.mode == Mode::Solo || lost_for >= self.config.replace_after_us;
-        if wanted && self.guest_up && g.stage == Stage::Running && g.change == Change::None {
+        if wanted && !asked && self.guest_up && g.stage == Stage::Running && g.change == Change::None {
             self.begin_sync(now, group, out);
         }
     }

@@ -69,6 +69,9 @@ struct UnderWay {
     sent_at: Micros,
 }
 
+/// Who hears of every change.
+const TELL_ALL: [Receiver; 2] = [Receiver::AllNodes, Receiver::Edge];
+
 impl Orchestrator {
     /// An orchestrator that has not read the store yet.
     pub const fn new(config: OrchestratorConfig) -> Self {
@@ -182,9 +185,11 @@ impl Orchestrator {
         match result {
             Ok(changes) => self.committed(now, &changes, under_way.effects, out),
             Err(TxnFailure::Conflict { now: image }) => {
-                // Decide anew on what is there.
+                // Decide anew on what is there, and tell everybody: it may have come from a transaction of our own whose
+                // outcome was not known.
                 self.store = Some(*image);
                 self.watch(now);
+                self.carry_out(TELL_ALL.map(Effect::SendAll).to_vec(), out);
                 for intent in under_way.intents.into_iter().rev() {
                     self.queue.push_front(intent);
                 }
@@ -203,7 +208,7 @@ impl Orchestrator {
         }
         self.watch(now);
         let message = records(changes.revision, changes.put.iter());
-        for to in [Receiver::AllNodes, Receiver::Edge] {
+        for to in TELL_ALL {
             out.push(OrchestratorCommand::Send { to, message: message.clone() });
         }
         self.carry_out(effects, out);
@@ -272,9 +277,7 @@ fn settle(config: &OrchestratorConfig, draft: &mut Draft<'_>) {
         }));
     }
     membership::hand_over_orphans(config, draft);
-    for to in [Receiver::AllNodes, Receiver::Edge] {
-        draft.effects.push(Effect::SendAll(to));
-    }
+    draft.effects.extend(TELL_ALL.map(Effect::SendAll));
 }
 
 fn records<'a>(revision: escape_proto::Revision, all: impl Iterator<Item = &'a Record>) -> FromOrchestrator {
