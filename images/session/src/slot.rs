@@ -102,8 +102,11 @@ impl SlotState {
 
     /// What is published at `put_ref`.
     pub(crate) fn meta(&self) -> SlotMeta {
+        let live = self.live().ranges();
+        // No capsule may keep state where it declared none.
+        debug_assert!(live.iter().all(|r| r.len == 0 || self.record.declares(*r)), "{live:?}");
         SlotMeta {
-            live: self.live().ranges(),
+            live,
             incarnation: self.header.key.incarnation,
             rcv_nxt: self.tcp.rcv_nxt(),
             snd_nxt: self.tcp.snd_nxt(),

@@ -166,18 +166,22 @@ impl Exchange<'_, '_> {
         if there == 0 || there == seen && !self.pipe.peer_done() || self.pipe.space() < REPLY_ROOM {
             return false;
         }
-        let mut bytes = [0; HEAD_MAX];
-        let guess = self.pipe.peek(&mut bytes[..HEAD_GUESS]);
-        let mut parsed = parse(&bytes[..guess]);
-        if parsed == Parsed::Partial && there > guess {
-            // Read again: the borrow of the first look is over.
-            let all = self.pipe.peek(&mut bytes);
-            parsed = parse(&bytes[..all]);
+        let mut short = [0; HEAD_GUESS];
+        let n = self.pipe.peek(&mut short);
+        let parsed = parse(&short[..n]);
+        if there <= n || parsed != Parsed::Partial {
+            return self.take_head(&parsed, there);
         }
+        let mut long = [0; HEAD_MAX];
+        let n = self.pipe.peek(&mut long);
+        self.take_head(&parse(&long[..n]), there)
+    }
+
+    fn take_head(&mut self, parsed: &Parsed<'_>, there: usize) -> bool {
         match parsed {
             Parsed::Whole(head, len) => {
-                self.pipe.skip(len);
-                self.begin(&head);
+                self.pipe.skip(*len);
+                self.begin(head);
                 true
             }
             Parsed::Partial if self.pipe.peer_done() => {
@@ -189,7 +193,7 @@ impl Exchange<'_, '_> {
                 false
             }
             Parsed::Bad(r) => {
-                self.refuse_and_close(r, false);
+                self.refuse_and_close(*r, false);
                 true
             }
         }
