@@ -126,7 +126,7 @@ impl World {
         for link in 0..self.links.len() {
             if let Some(side) = self.links[link].side(end) {
                 self.reset(link);
-                self.links[link].told_up[side] = false;
+                self.links[link].told_up[side] = 0;
                 self.links[link].rest.1[side] = 0;
             }
         }

@@ -29,8 +29,8 @@ pub struct Link<M> {
     pub blocked: [bool; 2],
     /// What is stuck because of that.
     pub stuck: [VecDeque<M>; 2],
-    /// The side was told that the connection is up and has not been told that it is down.
-    pub told_up: [bool; 2],
+    /// The connection that the side was told of as up, and not yet as down; 0 = none.
+    pub told_up: [u64; 2],
     /// Additional delay, microseconds.
     pub slow_us: u64,
     /// A reset because of a blocked side is planned.
@@ -47,7 +47,7 @@ impl<M> Link<M> {
             arrives: [0; 2],
             blocked: [false; 2],
             stuck: [VecDeque::new(), VecDeque::new()],
-            told_up: [false; 2],
+            told_up: [0; 2],
             slow_us: 0,
             reset_planned: false,
         }

@@ -107,7 +107,7 @@ impl World {
         for link in 0..self.links.len() {
             if let Some(side) = self.links[link].side(Endpoint::Node(n)) {
                 self.reset(link);
-                self.links[link].told_up[side] = false;
+                self.links[link].told_up[side] = 0;
                 self.links[link].rest.1[side] = 0;
             }
         }

@@ -227,9 +227,16 @@ impl World {
             return;
         }
         let Some(p) = self.nodes[n].process.as_ref() else { return };
-        let known = self.oracle.slices.iter().filter(|(_, t)| t.group == group && t.is_open());
-        let missing = known.into_iter().find(|(s, t)| !p.vmm.own.contains_key(s) && !p.vmm.tombs.contains_key(&t.flow));
-        if let Some((slice, _)) = missing {
+        let mut missing = None;
+        for (slice, truth) in self.oracle.slices.iter_mut().filter(|(_, t)| t.group == group && t.is_open()) {
+            if p.vmm.own.contains_key(slice) {
+                continue;
+            }
+            // Its CLOSE was applied here; the acknowledgement was lost with the old owner.
+            truth.closed = p.vmm.tombs.contains_key(&truth.flow);
+            missing = missing.or((!truth.closed).then_some(*slice));
+        }
+        if let Some(slice) = missing {
             let detail = format!("node {n} opens group {group} without slice {slice}, which is lost");
             self.oracle.violate("I5", detail);
         }

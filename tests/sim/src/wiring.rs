@@ -36,7 +36,7 @@ impl World {
         }
         let (to, from) = (l.ends[side], l.ends[1 - side]);
         if matches!(message, Message::Up(_)) {
-            l.told_up[side] = true;
+            l.told_up[side] = session;
         }
         self.receive(to, from, link, message);
     }
@@ -44,9 +44,10 @@ impl World {
     /// A process has lost a connection.
     pub fn gone(&mut self, link: usize, session: u64, side: usize) {
         let l = &mut self.links[link];
-        if l.rest.0 != session || !std::mem::take(&mut l.told_up[side]) {
+        if l.told_up[side] != session {
             return;
         }
+        l.told_up[side] = 0;
         let (to, from) = (l.ends[side], l.ends[1 - side]);
         self.lose(to, from, link);
     }
@@ -55,10 +56,8 @@ impl World {
     pub fn connect(&mut self, link: usize) {
         let l = &self.links[link];
         let ends = l.ends;
-        let free = l.session == 0
-            && l.told_up == [false; 2]
-            && l.blocked == [false; 2]
-            && self.now > l.rest.1[0].max(l.rest.1[1]);
+        let free =
+            l.session == 0 && l.told_up == [0; 2] && l.blocked == [false; 2] && self.now > l.rest.1[0].max(l.rest.1[1]);
         let ready = ends.iter().all(|e| self.is_ready(*e, ends));
         if l.session != 0 {
             return;
