@@ -30,12 +30,16 @@ pub(crate) struct SlotPool {
     uses: Vec<Use>,
     /// May hold slots that are not free any more; at most one entry per slot. Last freed, first used: its lines are warm.
     free: Vec<u32>,
+    /// The slot has an entry in `free`.
+    listed: Vec<bool>,
 }
 
 impl SlotPool {
     pub(crate) fn new(n_slots: u32) -> Self {
         let leases = n_slots.div_ceil(LEASE_SLOTS) as usize;
-        Self { leases: vec![Lease::default(); leases], uses: vec![Use::NotOurs; n_slots as usize], free: Vec::new() }
+        let n = n_slots as usize;
+        let (uses, listed) = (vec![Use::NotOurs; n], vec![false; n]);
+        Self { leases: vec![Lease::default(); leases], uses, free: Vec::new(), listed }
     }
 
     /// A lease of [`LEASE_SLOTS`] from `first_slot`. Slots that are in use here stay so.
@@ -54,12 +58,15 @@ impl SlotPool {
 
     fn make_free(&mut self, slot: u32) {
         self.uses[slot as usize] = Use::Free;
-        self.free.push(slot);
+        if !core::mem::replace(&mut self.listed[slot as usize], true) {
+            self.free.push(slot);
+        }
     }
 
     /// Takes a free slot and gives it its incarnation.
     pub(crate) fn take(&mut self) -> Option<(u32, u64)> {
         while let Some(slot) = self.free.pop() {
+            self.listed[slot as usize] = false;
             let lease = self.leases.get_mut((slot / LEASE_SLOTS) as usize)?;
             if self.uses.get(slot as usize) == Some(&Use::Free) && lease.count < u32::MAX {
                 self.uses[slot as usize] = Use::Busy;
@@ -80,9 +87,7 @@ impl SlotPool {
     /// The slot is in use by a slice that was plugged into it.
     pub(crate) fn occupy(&mut self, slot: u32) {
         if let Some(u) = self.uses.get_mut(slot as usize) {
-            if *u == Use::Free {
-                self.free.retain(|s| *s != slot);
-            }
+            // Its entry in the free list, if it has one, is passed over when it comes up.
             *u = Use::Busy;
         }
     }
@@ -118,6 +123,11 @@ mod tests {
         pool.occupy(5); // plugged: a slot of somebody else's lease
         pool.release(5);
         assert_eq!(pool.take(), None);
+        pool.release(90);
+        pool.occupy(90); // plugged into a free slot of ours
+        assert_eq!(pool.take(), None);
+        pool.release(90);
+        assert_eq!((pool.take(), pool.take()), (Some((90, 3 << 32 | 66)), None));
         pool.lease(64, 4);
         pool.lease(64, 3);
         pool.release(80);

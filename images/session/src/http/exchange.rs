@@ -4,18 +4,17 @@ use crate::chain::{self, EMPTY_HASH, Link};
 use crate::http::body::{BodyReader, Piece};
 use crate::http::head::{Framing, HEAD_MAX, Head, METHOD_MAX, Parsed, Refusal, TARGET_MAX, parse, refusal};
 use crate::http::heap::SliceHeap;
-use crate::http::kv::{self, Map, Value};
+use crate::http::kv::{Map, Value};
+use crate::http::outgoing::Outgoing;
 use crate::http::reply::{BYTES, JSON, REPLY_ROOM, ReplyHead, SMALL, TEXT, refusal_body};
 use crate::http::route::{Action, DIRTY_MAX, route};
-use crate::pattern;
+use crate::http::sink::{Sink, VALUE_MAX};
 use crate::tcp::Pipe;
 use crate::text::Text;
 use core::mem::MaybeUninit;
 use escape_arena::{Block, HeapError};
 use escape_capsule::SliceKey;
 
-/// Bytes of a value; larger ones get 413.
-const VALUE_MAX: u64 = 128 << 10;
 /// Most heads are shorter than this: a short copy first, a long one only when it was too short.
 const HEAD_GUESS: usize = 512;
 
@@ -30,28 +29,6 @@ pub(crate) struct BodyScratch {
     hasher: blake3::Hasher,
     method: [u8; METHOD_MAX],
     target: [u8; TARGET_MAX],
-}
-
-/// Where a body goes.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, u32)]
-enum Sink {
-    /// Nowhere; it is only hashed.
-    Hash,
-    /// Compared with the pattern: bytes so far, of these wrong.
-    Check { bytes: u64, wrong: u64 },
-    /// Into an entry of the map.
-    Store { block: u32, start: u32, len: u32 },
-    /// It does not fit (507).
-    Full,
-}
-
-/// A reply body that is larger than the transmit ring may be.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, u32)]
-enum Outgoing {
-    Pattern { at: u64, end: u64 },
-    Value { block: u32, at: u32, end: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -215,7 +192,7 @@ impl Exchange<'_, '_> {
             _ => {}
         }
         let sink = match action {
-            Action::PutValue(key) => self.new_entry(key, head.framing),
+            Action::PutValue(key) => Sink::store(&mut self.heap, key, head.framing),
             Action::TakeBytes => Sink::Check { bytes: 0, wrong: 0 },
             _ => Sink::Hash,
         };
@@ -237,17 +214,6 @@ impl Exchange<'_, '_> {
         }
     }
 
-    fn new_entry(&mut self, key: &[u8], framing: Framing) -> Sink {
-        let room = match framing {
-            Framing::Length(n) => usize::try_from(n).unwrap_or(usize::MAX),
-            _ => 256,
-        };
-        match self.heap.with(|heap| kv::new_entry(heap, key, room)) {
-            Ok(v) => Sink::Store { block: v.block.offset(), start: v.start as u32, len: 0 },
-            Err(_) => Sink::Full,
-        }
-    }
-
     fn read_body(&mut self) -> bool {
         let Phase::Body { mut reader, mut sink, method_len, target_len, close } = self.state.phase else {
             return false;
@@ -263,7 +229,7 @@ impl Exchange<'_, '_> {
             let outcome = match piece {
                 Piece::Data(data) => {
                     scratch.hasher.update(data);
-                    absorb(&mut sink, heap, data);
+                    sink.absorb(heap, data);
                     None
                 }
                 Piece::End => Some(true),
@@ -276,7 +242,7 @@ impl Exchange<'_, '_> {
             let (_, piece) = reader.read(&[]);
             (0, (piece == Piece::End).then_some(true))
         });
-        let too_large = matches!(sink, Sink::Store { len, .. } if u64::from(len) > VALUE_MAX);
+        let too_large = sink.too_large();
         match outcome {
             Some(false) => self.drop_body(sink, refusal(400, "not a chunked body")),
             _ if too_large => self.drop_body(sink, TOO_LARGE),
@@ -293,7 +259,7 @@ impl Exchange<'_, '_> {
                 self.state.phase = Phase::Body { reader, sink, method_len, target_len, close };
                 if taken == 0 && self.pipe.at_end() {
                     // The client left in the middle of a body.
-                    self.free_sink(sink);
+                    sink.free(&mut self.heap);
                     self.state.close(self.pipe);
                     return true;
                 }
@@ -305,15 +271,8 @@ impl Exchange<'_, '_> {
 
     /// A body that cannot be read to its end.
     fn drop_body(&mut self, sink: Sink, r: Refusal) {
-        self.free_sink(sink);
+        sink.free(&mut self.heap);
         self.refuse_and_close(r, false);
-    }
-
-    fn free_sink(&mut self, sink: Sink) {
-        if let Sink::Store { block, .. } = sink {
-            // A damaged heap shows at the next request that needs it.
-            let _ = self.heap.with(|heap| Block::from_offset(block).map_or(Ok(()), |b| heap.free(b)));
-        }
     }
 
     /// The request was read to its end: count it, execute it, answer it.
@@ -427,71 +386,6 @@ impl Exchange<'_, '_> {
             self.state.close(self.pipe);
         }
         sent > 0 || out.len() == 0
-    }
-}
-
-impl Outgoing {
-    /// Bytes that are still to be sent.
-    fn len(&self) -> u64 {
-        match *self {
-            Self::Pattern { at, end } => end.saturating_sub(at),
-            Self::Value { at, end, .. } => u64::from(end.saturating_sub(at)),
-        }
-    }
-
-    /// Makes the next bytes; returns how many.
-    fn fill(&mut self, heap: &mut SliceHeap<'_>, space: &mut [u8]) -> usize {
-        let n = space.len().min(usize::try_from(self.len()).unwrap_or(usize::MAX));
-        let space = &mut space[..n];
-        match self {
-            Self::Pattern { at, .. } => {
-                pattern::fill(space, *at);
-                *at += n as u64;
-            }
-            Self::Value { block, at, .. } => {
-                let from = *at as usize;
-                let copied = heap.with(|heap| {
-                    let block = Block::from_offset(*block).ok_or(HeapError::NotABlock { offset: 0 })?;
-                    let bytes = heap.bytes(block)?.get(from..from + n);
-                    space.copy_from_slice(bytes.ok_or(HeapError::Corrupt { offset: block.offset() })?);
-                    Ok(())
-                });
-                // The length was promised: a damaged heap sends zeros rather than break the framing.
-                if copied.is_err() {
-                    space.fill(0);
-                }
-                *at += n as u32;
-            }
-        }
-        n
-    }
-}
-
-fn absorb(sink: &mut Sink, heap: &mut SliceHeap<'_>, data: &[u8]) {
-    match sink {
-        Sink::Hash | Sink::Full => {}
-        Sink::Check { bytes, wrong } => {
-            *wrong += pattern::count_wrong(data, *bytes);
-            *bytes += data.len() as u64;
-        }
-        Sink::Store { block, start, len } => {
-            if u64::from(*len) > VALUE_MAX {
-                return;
-            }
-            let stored = heap.with(|heap| {
-                let block = Block::from_offset(*block).ok_or(HeapError::NotABlock { offset: 0 })?;
-                let mut value = Value { block, start: *start as usize, len: *len as usize };
-                let r = kv::append(heap, &mut value, data);
-                if r.is_err() {
-                    heap.free(value.block)?;
-                }
-                r.map(|()| value)
-            });
-            *sink = match stored {
-                Ok(v) => Sink::Store { block: v.block.offset(), start: *start, len: v.len as u32 },
-                Err(_) => Sink::Full,
-            };
-        }
     }
 }
 

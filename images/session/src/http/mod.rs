@@ -5,8 +5,10 @@ mod exchange;
 mod head;
 mod heap;
 mod kv;
+mod outgoing;
 mod reply;
 mod route;
+mod sink;
 
 pub(crate) use exchange::{BodyScratch, Exchange, HttpState, Place};
 pub(crate) use heap::SliceHeap;
