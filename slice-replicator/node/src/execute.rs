@@ -51,6 +51,7 @@ impl Node {
     }
 
     fn carry_out(&mut self, command: Command, arrived: Arrived<'_>) -> Option<Event> {
+        tracing::trace!(?command, "command");
         match command {
             Command::Send { to, head } => {
                 // Only a capture makes these, and it sends them itself; anything else needs the whole image.

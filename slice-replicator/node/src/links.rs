@@ -20,37 +20,28 @@ const FLOWS_PER_MESSAGE: usize = 4096;
 impl Node {
     /// A peer's link has news (or, with no event, may hold frames already).
     pub(crate) fn on_peer(&mut self, node: u16, channel: u8, event: Option<&mio::event::Event>) {
-        let Some((from, mut link)) = self.peers.take(node, channel) else { return };
-        if let Some(event) = event
-            && let Err(error) = link.on_event(event)
-        {
-            tracing::info!(%error, "replication link ended");
+        if let Some(event) = event {
+            self.peers.on_event(node, channel, event);
         }
+        let mut frame = std::mem::take(&mut self.inbox);
         let mut more = true;
         for _ in 0..FRAMES_PER_TURN_MAX {
-            match link.recv() {
-                Ok(Some(frame)) => match PeerFrame::decode(frame) {
-                    Ok(message) => self.on_peer_frame(from, &message),
-                    Err(error) => {
-                        tracing::warn!(peer = %from, %error, "a frame that is no message");
-                        link.close();
-                    }
-                },
-                Ok(None) => {
-                    more = false;
-                    break;
-                }
+            let Some(from) = self.peers.next_frame(node, channel, &mut frame) else {
+                more = false;
+                break;
+            };
+            match PeerFrame::decode(&frame) {
+                Ok(message) => self.on_peer_frame(from, &message),
                 Err(error) => {
-                    tracing::info!(%error, "replication link ended");
-                    more = false;
-                    break;
+                    tracing::warn!(peer = %from, %error, "a frame that is no message");
+                    self.peers.end(NodeId(node));
                 }
             }
         }
+        self.inbox = frame;
         if more {
             self.unfinished.peers.insert((node, channel));
         }
-        self.peers.put_back(from, channel, link);
     }
 
     fn on_peer_frame(&mut self, from: Member, frame: &PeerFrame<'_>) {
@@ -66,6 +57,7 @@ impl Node {
                 }
             }
             PeerFrame::Ack(ack) => {
+                tracing::trace!(peer = %from, ?ack, "acknowledged");
                 self.peers.acknowledged(from, ack.slice, ack.no);
                 self.engine_event(Event::Acked { from, ack });
             }

@@ -69,6 +69,8 @@ pub struct Node {
     /// Bodies of checkpoints that wait for a record; the engine bounds their number.
     pub(crate) bodies: HashMap<u64, Vec<u8>>,
     pub(crate) next_body: u64,
+    /// The peer's frame at hand.
+    pub(crate) inbox: Vec<u8>,
     /// Slices whose state changed without output, with the time by which to capture them. Each slice once.
     pub(crate) stale: VecDeque<(u64, SliceId)>,
     /// Frames for a guest without receive buffers, oldest first (bound: `RX_BACKLOG_MAX`).
@@ -180,6 +182,7 @@ impl Node {
             leases: Vec::new(),
             bodies: HashMap::new(),
             next_body: 0,
+            inbox: Vec::new(),
             stale: VecDeque::new(),
             rx_backlog: VecDeque::new(),
             flips: Vec::new(),

@@ -67,6 +67,7 @@ impl Node {
         match line {
             "held" => serde_json::json!({ "held": self.held_frames() }),
             "status" => self.status(),
+            "counters" => self.counters(),
             "fault crash" => self.fault(Fault::Crash),
             "fault spin" => self.fault(Fault::Spin),
             "stop" => {
@@ -88,6 +89,18 @@ impl Node {
     fn unpaired_groups(&self) -> usize {
         let owned = self.engine.group_records().filter(|r| Some(r.owner) == self.me);
         owned.filter(|r| r.mode != Mode::Paired || self.groups.access(r.group) != Access::Open).count()
+    }
+
+    fn counters(&self) -> serde_json::Value {
+        serde_json::json!({
+            "node": self.metrics,
+            "valve": format!("{:?}", self.valve.metrics()),
+            "capture": format!("{:?}", self.capturer.metrics()),
+            "images": format!("{:?}", self.images.metrics()),
+            "ingress": format!("{:?}", self.ingress.metrics()),
+            "tombstones": format!("{:?}", self.tombstones.metrics()),
+            "vm": format!("{:?}", self.vm.metrics()),
+        })
     }
 
     fn status(&self) -> serde_json::Value {

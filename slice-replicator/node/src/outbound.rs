@@ -138,6 +138,7 @@ impl Node {
     fn decide_capture(&mut self, event: Event, number: u64) {
         let now = self.now();
         let mut commands = std::mem::take(&mut self.commands);
+        tracing::trace!(?event, "event");
         self.engine.on(now, event, &mut commands);
         commands.retain(|command| match command {
             Command::Send { to, head } => {

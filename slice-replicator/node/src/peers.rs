@@ -173,22 +173,39 @@ impl Peers {
         }
     }
 
-    /// The link of a token, taken out while its frames are handled; give it back by [`Self::put_back`].
-    pub fn take(&mut self, node: u16, channel: u8) -> Option<(Member, Link)> {
-        let peer = self.peers.get_mut(&NodeId(node))?;
-        Some((peer.member, peer.channels.get_mut(usize::from(channel))?.take()?))
-    }
-
-    /// Returns a link that [`Self::take`] gave. If the peer was dropped meanwhile, the link ends.
-    pub fn put_back(&mut self, member: Member, channel: u8, link: Link) {
-        if let Some(peer) = self.peers.get_mut(&member.node).filter(|p| p.member == member) {
-            if link.is_dead() {
-                self.end(member.node);
-            } else if let Some(place) = peer.channels.get_mut(usize::from(channel)) {
-                *place = Some(link);
-                self.note_up(member.node);
+    /// The poll has news of a channel.
+    pub fn on_event(&mut self, node: u16, channel: u8, event: &mio::event::Event) {
+        let Some(link) = self.link_mut(NodeId(node), channel) else { return };
+        match link.on_event(event) {
+            Ok(()) => self.note_up(NodeId(node)),
+            Err(error) => {
+                tracing::info!(%error, "replication link ended");
+                self.end(NodeId(node));
             }
         }
+    }
+
+    /// Copies the next frame of a channel into `into`; the sender's life. `None`: there is no more for now.
+    pub fn next_frame(&mut self, node: u16, channel: u8, into: &mut Vec<u8>) -> Option<Member> {
+        let peer = self.peers.get_mut(&NodeId(node)).filter(|p| p.up)?;
+        let member = peer.member;
+        match peer.channels.get_mut(usize::from(channel))?.as_mut()?.recv() {
+            Ok(frame) => {
+                let frame = frame?;
+                into.clear();
+                into.extend_from_slice(frame);
+                Some(member)
+            }
+            Err(error) => {
+                tracing::info!(%error, "replication link ended");
+                self.end(NodeId(node));
+                None
+            }
+        }
+    }
+
+    fn link_mut(&mut self, node: NodeId, channel: u8) -> Option<&mut Link> {
+        self.peers.get_mut(&node)?.channels.get_mut(usize::from(channel))?.as_mut()
     }
 
     fn note_up(&mut self, node: NodeId) {

@@ -122,6 +122,16 @@ impl LocalCell {
             .map_err(|e| CellSetupError::os(format!("status of node {node}"))(std::io::Error::other(e)))
     }
 
+    /// Everything that the processes count, for whoever looks for a fault.
+    fn tell_all(&mut self) {
+        for node in 0..self.plan.nodes {
+            let said = self.node(node).and_then(|n| n.ask("counters", ANSWER_LIMIT));
+            eprintln!("[node {node}] {}", said.unwrap_or_else(|e| e.to_string()));
+        }
+        let said = self.edge.ask("counters", ANSWER_LIMIT);
+        eprintln!("[edge] {}", said.unwrap_or_else(|e| e.to_string()));
+    }
+
     /// Checks that everything runs that should.
     fn check(&mut self) -> Result<(), CellSetupError> {
         self.orchestrator.check()?;
@@ -277,6 +287,9 @@ impl Cell for LocalCell {
     }
 
     fn shutdown(&mut self) {
+        if std::env::var_os("ESCAPE_LOG").is_some() {
+            self.tell_all();
+        }
         for node in &mut self.nodes {
             *node = None;
         }

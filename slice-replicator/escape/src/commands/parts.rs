@@ -60,5 +60,5 @@ fn part(part: &'static str, error: &dyn std::error::Error) -> CommandError {
 /// Logs go to standard error; `ESCAPE_LOG` chooses what (default `info`).
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ESCAPE_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
 }
