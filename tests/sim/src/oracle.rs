@@ -188,8 +188,9 @@ impl World {
 
     /// A request comes that is further on than the slice: the owner has lost what a client was told.
     pub fn judge_gap(&mut self, n: usize, slice: SliceId, has: u64, asked: u64) {
-        let group = self.oracle.slices.get(&slice).map(|t| t.group);
-        if group.is_some_and(|g| self.is_true_owner(n, g)) {
+        let truth = self.oracle.slices.get(&slice);
+        let told = truth.and_then(|t| t.released.last_key_value()).map_or(0, |(count, _)| *count);
+        if told > has && truth.map(|t| t.group).is_some_and(|g| self.is_true_owner(n, g)) {
             self.oracle.violate("I1", format!("node {n}, slice {slice}: is at {has}, its client asks for {asked}"));
         }
     }

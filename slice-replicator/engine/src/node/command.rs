@@ -139,7 +139,8 @@ pub enum Command {
         /// Slices with an image here.
         slices: Vec<PlugSlice>,
     },
-    /// T6: ask the edge to flip (only after GateClosed); report [`super::Event::Flipped`]. Repeated while unanswered.
+    /// T6: ask the edge to flip (only after GateClosed); report [`super::Event::Flipped`]. Repeated while unanswered, and
+    /// once at each later epoch of the same owner. An edge whose link is new is told [`super::NodeEngine::gated_groups`].
     RequestFlip {
         /// Group.
         group: GroupId,

@@ -57,8 +57,7 @@ impl NodeEngine {
         let Some(role) = self.role_of(from, ack.group) else { return };
         let old_accepted = self.config.broken == Some(Mutant::OldEpoch);
         let Some(g) = self.owned.get_mut(&ack.group) else { return };
-        // While a question is open, acknowledgements are older than its answer and do not count (T7).
-        if (g.record.epoch != ack.epoch && !old_accepted) || g.question.is_some() {
+        if g.record.epoch != ack.epoch && !old_accepted {
             return;
         }
         let Some(e) = self.ledger.get_mut(ack.slice).filter(|e| e.group == ack.group) else { return };

@@ -10,8 +10,8 @@ pub struct NodeConfig {
     pub me: NodeId,
     /// Its host label: standbys are chosen on other hosts.
     pub host: String,
-    /// A gap between two calls longer than this is a pause: old acknowledgements are dropped and the standby (Solo: the
-    /// store) is asked before anything is released (T7). Not longer than the failure detection takes.
+    /// A gap between two calls longer than this is a pause: the standby (Solo: the store) is asked before anything is
+    /// released (T7). Not longer than the failure detection takes.
     pub pause_limit_us: u64,
     /// A compare-and-swap or read without an outcome is sent again after this (R1).
     pub cas_resend_us: u64,

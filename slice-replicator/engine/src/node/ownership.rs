@@ -100,6 +100,9 @@ impl NodeEngine {
         }
         if resume_from_image {
             self.restart_from_images(group, out);
+        } else if self.owned.get(&group).is_some_and(OwnedGroup::is_gated) {
+            // The gate of an older epoch is no word for this one, and an edge that has just started knows neither.
+            out.push(Command::RequestFlip { group, epoch: record.epoch });
         }
         self.pump(now, group, Role::Standby, out);
         self.settle_all(group, out);

@@ -2,8 +2,7 @@
 
 use super::command::Command;
 use super::engine::NodeEngine;
-use super::owned_group::{OwnedGroup, Pump, Question};
-use super::owned_slice::Role;
+use super::owned_group::{OwnedGroup, Question};
 use crate::Micros;
 use escape_proto::{Epoch, GroupId, Member};
 
@@ -63,18 +62,13 @@ impl NodeEngine {
         }
     }
 
-    /// The answer is that all is as it was: unacknowledged checkpoints are sent again, and what is covered leaves.
+    /// The answer is that all is as it was. So what was acknowledged meanwhile was acknowledged by a standby that still
+    /// stands by, and may leave; had the answer been another, none of it would have left.
     pub(super) fn resume(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
         let Some(g) = self.owned.get_mut(&group) else { return };
         g.question = None;
-        for role in [Role::Standby, Role::Candidate] {
-            *g.pump_mut(role) = Pump::default();
-        }
-        for role in [Role::Standby, Role::Candidate] {
-            self.forget_unacked(group, role);
-            self.pump(now, group, role, out);
-        }
         self.settle_all(group, out);
+        self.sync_progress(now, group, out);
     }
 
     /// Repeats an unanswered question.
