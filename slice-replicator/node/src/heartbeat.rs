@@ -6,8 +6,10 @@ use crate::clock::now_us;
 use crate::error::NodeError;
 use escape_engine::{Suspicion, SuspicionConfig};
 use escape_proto::{Beat, Incarnation, Member, NodeId};
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token};
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -15,6 +17,8 @@ use std::time::Duration;
 
 /// Changes of the watch list that may wait for the thread. Full: the sender tries again at its next tick.
 const WATCH_CHANGES_MAX: usize = 64;
+/// Longest time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Datagrams read per wake-up, so that a flood cannot keep the thread from sending.
 const BEATS_PER_TURN_MAX: usize = 64;
 
@@ -70,15 +74,20 @@ impl Heartbeat {
     /// # Errors
     /// The address cannot be bound, or no thread can be made.
     pub fn start(config: HeartbeatConfig) -> Result<Self, NodeError> {
-        let socket =
+        let mut socket =
             UdpSocket::bind(config.listen).map_err(|source| NodeError::Listen { address: config.listen, source })?;
-        socket.set_read_timeout(Some(Duration::from_millis(1))).map_err(NodeError::os("heartbeat socket timeout"))?;
+        // epoll waits by high-resolution timers; a socket's own timeout is rounded up to scheduler ticks, which is
+        // longer than the silence that is to be noticed.
+        let poll = Poll::new().map_err(NodeError::os("heartbeat epoll"))?;
+        poll.registry()
+            .register(&mut socket, Token(0), Interest::READABLE)
+            .map_err(NodeError::os("heartbeat socket"))?;
         let pulse = Arc::new(Pulse::default());
         let (watch, changes) = sync_channel(WATCH_CHANGES_MAX);
         let shared = Arc::clone(&pulse);
         let thread = std::thread::Builder::new()
             .name("heartbeat".into())
-            .spawn(move || beat_loop(&config, &socket, &shared, &changes))
+            .spawn(move || beat_loop(&config, &socket, poll, &shared, &changes))
             .map_err(NodeError::os("heartbeat thread"))?;
         Ok(Self { pulse, watch, thread: Some(thread) })
     }
@@ -118,8 +127,9 @@ impl Drop for Heartbeat {
     }
 }
 
-fn beat_loop(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, changes: &Receiver<Watch>) {
+fn beat_loop(config: &HeartbeatConfig, socket: &UdpSocket, mut poll: Poll, pulse: &Pulse, changes: &Receiver<Watch>) {
     crate::priority::real_time();
+    let mut events = Events::with_capacity(4);
     let mut suspicion = Suspicion::new(config.suspicion);
     let mut seq = 0;
     let mut next = now_us();
@@ -132,6 +142,8 @@ fn beat_loop(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, change
                 Watch::Hint(member) => suspicion.hint(member),
             }
         }
+        // An interrupted wait is as good as one that ended.
+        let _ = poll.poll(&mut events, Some(LOOK_EVERY));
         receive(config, socket, pulse, &mut suspicion);
         let now = now_us();
         let suspects = suspicion.suspects(now);
@@ -147,13 +159,10 @@ fn beat_loop(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, change
     }
 }
 
-/// Waits up to a millisecond for the first datagram, then takes what is there.
+/// Takes the datagrams that are there.
 fn receive(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, suspicion: &mut Suspicion) {
     let mut buffer = [0u8; Beat::BYTES_MAX];
-    for turn in 0..BEATS_PER_TURN_MAX {
-        if turn == 1 && socket.set_nonblocking(true).is_err() {
-            return;
-        }
+    for _ in 0..BEATS_PER_TURN_MAX {
         match socket.recv_from(&mut buffer) {
             Ok((len, _)) => match Beat::open(buffer.get(..len).unwrap_or_default(), &config.key) {
                 Ok(beat) => {
@@ -163,12 +172,11 @@ fn receive(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, suspicio
                     pulse.forged.fetch_add(1, Ordering::Relaxed);
                 }
             },
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
-            // ICMP "port unreachable" of a dead peer shows up here; beats are datagrams, the next one tells.
-            Err(_) => break,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            // "Port unreachable" of a dead peer shows up here: the next datagram tells more.
+            Err(_) => {}
         }
     }
-    let _ = socket.set_nonblocking(false);
 }
 
 fn send(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, seq: u64, suspects: u32) {
@@ -181,6 +189,6 @@ fn send(config: &HeartbeatConfig, socket: &UdpSocket, pulse: &Pulse, seq: u64, s
     let wire = beat.seal(&config.key);
     for to in &config.to {
         // A lost beat is what suspicion is made for; an error here says no more.
-        let _ = socket.send_to(&wire, to);
+        let _ = socket.send_to(&wire, *to);
     }
 }

@@ -60,6 +60,7 @@ impl NodeEngine {
         if g.record.epoch != ack.epoch && !old_accepted {
             return;
         }
+        g.candidate_current |= role == Role::Candidate;
         let Some(e) = self.ledger.get_mut(ack.slice).filter(|e| e.group == ack.group) else { return };
         let generation = match e.acknowledged(ack.no, ack.chain) {
             Acknowledged::Covers(generation) => generation,

@@ -86,6 +86,10 @@ pub(super) struct OwnedGroup {
     pub restart: bool,
     pub standby_linked: bool,
     pub candidate_linked: bool,
+    /// The candidate has shown that its record is of the present epoch, so that it has forgotten all older images (R6).
+    pub candidate_current: bool,
+    /// It was asked for that: nonce and time.
+    pub candidate_asked: Option<(u64, Micros)>,
     /// Since when the standby has had no link.
     pub standby_lost_at: Option<Micros>,
     pub standby_pump: Pump,
@@ -121,6 +125,8 @@ impl OwnedGroup {
             restart: false,
             standby_linked: false,
             candidate_linked: false,
+            candidate_current: false,
+            candidate_asked: None,
             standby_lost_at: None,
             standby_pump: Pump { cursor: 0, in_flight: 0, resume_at: None },
             candidate_pump: Pump { cursor: 0, in_flight: 0, resume_at: None },
@@ -150,6 +156,14 @@ impl OwnedGroup {
             Change::Syncing(c) | Change::Draining(c, _) | Change::Recording(c) => Some(c),
             Change::None | Change::Hold | Change::Refreshing => None,
         }
+    }
+
+    /// No candidate.
+    pub const fn forget_candidate(&mut self) {
+        self.candidate_linked = false;
+        self.candidate_current = false;
+        self.candidate_asked = None;
+        self.candidate_pump = Pump { cursor: 0, in_flight: 0, resume_at: None };
     }
 
     /// The receiver in this role, if it can be reached.

@@ -199,7 +199,6 @@ fn start_epoch(now: Micros, g: &mut OwnedGroup, record: GroupRecord, linked: boo
     g.tainted.clear();
     g.standby_linked = linked;
     g.standby_lost_at = (record.standby.is_some() && !linked).then_some(now);
-    g.candidate_linked = false;
     g.standby_pump = Pump::default();
-    g.candidate_pump = Pump::default();
+    g.forget_candidate();
 }

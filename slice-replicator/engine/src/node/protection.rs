@@ -6,7 +6,7 @@ use super::owned_group::{Change, OwnedGroup, PendingCas, Pump, Stage};
 use super::owned_slice::Role;
 use super::track::{CloseStep, Track};
 use crate::{Micros, Mutant};
-use escape_proto::{BodyKind, CasOutcome, GroupId, GroupRecord, Member, Mode};
+use escape_proto::{BodyKind, CasOutcome, Epoch, GroupId, GroupRecord, Member, Mode};
 
 impl NodeEngine {
     /// What time and circumstances ask for, group by group.
@@ -43,7 +43,10 @@ impl NodeEngine {
         let Some(g) = self.owned.get(&group) else { return };
         let lost_for = g.standby_lost_at.map_or(0, |at| now.saturating_sub(at));
         let wanted = record.mode == Mode::Solo || lost_for >= self.config.replace_after_us;
-        if wanted && !asked && self.guest_up && g.stage == Stage::Running && g.change == Change::None {
+        if g.change != Change::None {
+            return self.sync_progress(now, group, out);
+        }
+        if wanted && !asked && self.guest_up && g.stage == Stage::Running {
             self.begin_sync(now, group, out);
         }
     }
@@ -92,8 +95,8 @@ impl NodeEngine {
             return self.issue_cas(now, group, to, out);
         }
         g.change = Change::Syncing(candidate);
+        g.forget_candidate();
         g.candidate_linked = true;
-        g.candidate_pump = Pump::default();
         for slice in self.members(group) {
             if let Some(e) = self.ledger.get_mut(slice) {
                 e.candidate = Track::default();
@@ -172,7 +175,39 @@ impl NodeEngine {
             self.drain_to(now, group, candidate, out);
         }
         if let Some(Change::Draining(candidate, 0)) = self.owned.get(&group).map(|g| g.change) {
-            self.record_candidate(now, group, candidate, out);
+            match self.is_current(now, group, candidate, out) {
+                true => self.record_candidate(now, group, candidate, out),
+                false => {}
+            }
+        }
+    }
+
+    /// Has the candidate seen the record of this epoch? An acknowledgement says so. A group without slices has none, and
+    /// the candidate may have missed the record that made it free the images of closed slices: so it is asked.
+    fn is_current(&mut self, now: Micros, group: GroupId, candidate: Member, out: &mut Vec<Command>) -> bool {
+        let resend_us = self.config.probe_resend_us;
+        let nonce = self.number();
+        let Some(g) = self.owned.get_mut(&group) else { return false };
+        if !g.candidate_current && g.candidate_asked.is_none_or(|(_, at)| now.saturating_sub(at) >= resend_us) {
+            g.candidate_asked = Some((nonce, now));
+            out.push(Command::SendProbe { to: candidate, group, epoch: g.record.epoch, nonce });
+        }
+        g.candidate_current
+    }
+
+    /// A candidate answered a probe.
+    pub(super) fn candidate_answered(
+        &mut self,
+        now: Micros,
+        group: GroupId,
+        epoch: Epoch,
+        nonce: u64,
+        out: &mut Vec<Command>,
+    ) {
+        let Some(g) = self.owned.get_mut(&group) else { return };
+        if epoch == g.record.epoch && g.candidate_asked.is_some_and(|(asked, _)| asked == nonce) {
+            g.candidate_current = true;
+            self.sync_progress(now, group, out);
         }
     }
 
@@ -281,8 +316,7 @@ impl NodeEngine {
             return;
         }
         g.change = Change::None;
-        g.candidate_linked = false;
-        g.candidate_pump = Pump::default();
+        g.forget_candidate();
         if !g.tainted.contains(&candidate) {
             g.tainted.push(candidate);
         }

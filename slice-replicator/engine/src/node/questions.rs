@@ -51,6 +51,9 @@ impl NodeEngine {
         out: &mut Vec<Command>,
     ) {
         let Some(g) = self.owned.get(&group) else { return };
+        if g.candidate() == Some(from) {
+            return self.candidate_answered(now, group, epoch, nonce, out);
+        }
         let asked = g.question.is_some_and(|q| q.of_standby && q.number == nonce);
         if !asked || g.record.standby != Some(from) {
             return;
