@@ -123,7 +123,9 @@ impl Oracle {
                 self.violate("I2", detail("this epoch was another record before"));
             }
             let up = |m: Member| after.node(m.node).is_some_and(|n| n.is_up(m));
-            if let Some(old) = old.filter(|o| new.mode == Mode::Lost && (up(o.owner) || o.standby.is_some_and(up))) {
+            // One transaction may hand a group on and then lose it: the last owner counts.
+            let heir = |o: &GroupRecord| o.standby.is_some_and(|s| o.owner == new.owner && up(s));
+            if let Some(old) = old.filter(|o| new.mode == Mode::Lost && (up(new.owner) || heir(o))) {
                 self.violate("I5", detail(&format!("lost, although a copy lives: {old:?}")));
             }
             if new.mode == Mode::Lost {

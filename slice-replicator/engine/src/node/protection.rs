@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::engine::NodeEngine;
-use super::owned_group::{Change, OwnedGroup, PendingCas, Pump, Stage};
+use super::owned_group::{Change, OwnedGroup, PendingCas, Stage};
 use super::owned_slice::Role;
 use super::track::{CloseStep, Track};
 use crate::{Micros, Mutant};
@@ -174,11 +174,10 @@ impl NodeEngine {
         {
             self.drain_to(now, group, candidate, out);
         }
-        if let Some(Change::Draining(candidate, 0)) = self.owned.get(&group).map(|g| g.change) {
-            match self.is_current(now, group, candidate, out) {
-                true => self.record_candidate(now, group, candidate, out),
-                false => {}
-            }
+        if let Some(Change::Draining(candidate, 0)) = self.owned.get(&group).map(|g| g.change)
+            && self.is_current(now, group, candidate, out)
+        {
+            self.record_candidate(now, group, candidate, out);
         }
     }
 
