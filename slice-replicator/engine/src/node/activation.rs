@@ -64,6 +64,9 @@ impl NodeEngine {
         }
         g.stage = Stage::AwaitGuest;
         g.flip_asked_at = Some(now);
+        if g.active_from > Epoch(1) {
+            self.calm_until = now + self.config.calm_us;
+        }
         out.push(Command::RequestFlip { group, epoch: g.record.epoch });
         if self.guest_up {
             self.start_plugging(group, out);

@@ -179,7 +179,7 @@ impl NodeEngine {
             out.push(Command::Closed { group: e.group, slice });
         }
         // A candidate that has an image of it must hear of the CLOSE before the record may name it.
-        let lingers = matches!(g.change, Change::Syncing(_)) && e.candidate.sent != 0 && e.candidate.acked < last;
+        let lingers = g.candidate().is_some() && e.candidate.sent != 0 && e.candidate.acked < last;
         if e.closed && !lingers {
             self.remove_slice(slice);
         }

@@ -25,6 +25,9 @@ pub struct NodeConfig {
     pub replace_after_us: u64,
     /// Groups that sync a new standby at once: few, so that bulk copies leave room for commits.
     pub syncs_max: usize,
+    /// After a failover or the loss of standbys, no new standby is synced for this long: first the clients' requests.
+    /// The groups are Solo meanwhile, and that time is counted.
+    pub calm_us: u64,
     /// Full copies on their way at once, per group and receiver.
     pub fulls_max: u32,
     /// Checkpoints per group that wait for a record which this node has not seen yet; further ones are refused.
@@ -50,6 +53,7 @@ impl NodeConfig {
             full_retry_us: 20_000,
             replace_after_us: 1_000_000,
             syncs_max: 4,
+            calm_us: 30_000,
             fulls_max: 16,
             waiting_per_group_max: 64,
             waiting_max: 1_024,

@@ -36,6 +36,8 @@ pub struct NodeEngine {
     pub(super) waiting: WaitingRoom,
     pub(super) guest_up: bool,
     pub(super) guest_reported_at: Option<Micros>,
+    /// No sync begins before this time.
+    pub(super) calm_until: Micros,
     last_number: u64,
     last_turn: Option<Micros>,
 }
@@ -67,6 +69,7 @@ impl NodeEngine {
             waiting,
             guest_up: false,
             guest_reported_at: None,
+            calm_until: 0,
             last_number: 0,
             last_turn: None,
         }

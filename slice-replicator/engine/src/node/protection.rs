@@ -79,6 +79,9 @@ impl NodeEngine {
 
     /// T3, first step: the candidate gets the stream and full copies.
     fn begin_sync(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
+        if now < self.calm_until {
+            return;
+        }
         let syncing = self.owned.values().filter(|g| matches!(g.change, Change::Syncing(_) | Change::Draining(..)));
         if syncing.count() >= self.config.syncs_max {
             return;
@@ -245,6 +248,7 @@ impl NodeEngine {
     /// T4 and T11: nothing leaves from here until the outcome (R3). The own image has all that was captured.
     fn hold_for_solo(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
         self.abandon_sync(group);
+        self.calm_until = now + self.config.calm_us;
         let Some(g) = self.owned.get_mut(&group) else { return };
         g.change = Change::Hold;
         let to = g.record.solo();

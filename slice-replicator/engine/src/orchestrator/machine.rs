@@ -161,7 +161,9 @@ impl Orchestrator {
             return;
         }
         let Some(store) = &self.store else { return };
-        let intents: Vec<Intent> = self.queue.drain(..).collect();
+        let mut intents: Vec<Intent> = self.queue.drain(..).collect();
+        // The dead first: a change that rests on them must not be made in the same breath.
+        intents.sort_by_key(|intent| !matches!(intent, Intent::Dead { .. } | Intent::Settle));
         let mut draft = Draft::new(store);
         for intent in &intents {
             decide(&self.config, &mut draft, intent.clone());
