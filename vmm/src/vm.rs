@@ -15,7 +15,7 @@ use crate::log_limit::LogLimit;
 use crate::machine::Machine;
 use crate::memory::SlotTable;
 use crate::metrics::VmMetrics;
-use crate::vcpu::fault::{SPIN_ADDRESS, SPIN_CODE};
+use crate::vcpu::fault::{Injection, SPIN_ADDRESS, SPIN_CODE};
 use crate::vcpu::metrics::ExitCounters;
 use crate::vcpu::{Bus, Fault, PristineVcpu, VcpuThread};
 use escape_abi::layout::{DOORBELL, MMIO_BASE, MMIO_STRIDE, device};
@@ -74,6 +74,8 @@ pub struct Vm {
     tsc_khz: u64,
     fds: VmFds,
     boots: u64,
+    /// A loop in the image's code, for drills.
+    loop_at: u64,
 }
 
 impl Vm {
@@ -113,6 +115,7 @@ impl Vm {
             tsc_khz: u64::from(tsc_khz),
             fds,
             boots: 0,
+            loop_at: SPIN_ADDRESS,
         })
     }
 
@@ -153,6 +156,7 @@ impl Vm {
         self.report.take();
         let (ram, n_slots) = (self.machine.ram(), self.machine.arena().n_slots());
         let entry = elf::load(&self.image, ram.memory(), ram.bytes())?;
+        self.loop_at = elf::find_loop(&self.image, &SPIN_CODE).unwrap_or(SPIN_ADDRESS);
         page_tables::build(ram.memory(), ram.bytes(), n_slots)?;
         let params = self.params.complete(ram.bytes(), n_slots, self.tsc_khz)?;
         boot::params::write(ram.memory(), &params)?;
@@ -209,7 +213,7 @@ impl Vm {
     pub fn inject_fault(&mut self, fault: Fault) -> Result<(), VmError> {
         match &self.vcpu {
             VcpuPlace::Running(thread) => {
-                thread.inject(fault);
+                thread.inject(Injection { fault, loop_at: self.loop_at });
                 Ok(())
             }
             _ => Err(VmError::WrongTime("not running")),

@@ -37,6 +37,13 @@ pub struct NodeConfig {
     /// Times.
     #[serde(default)]
     pub timing: TimingConfig,
+    /// Hold output and replicate state (the default). `false` measures what that costs: output leaves at once, nothing
+    /// is checkpointed, and a failure of this node loses its sessions.
+    #[serde(default = "replication_is_on")]
+    pub replication: bool,
+    /// CPU for the data thread (the guest's thread stays free); none: the kernel chooses.
+    #[serde(default)]
+    pub cpu: Option<u16>,
     /// A deliberate fault (`escape drill --break`); loud in the log.
     #[serde(default)]
     pub broken: Option<String>,
@@ -49,6 +56,10 @@ impl NodeConfig {
     pub const fn advertised(&self) -> SocketAddr {
         self.listen
     }
+}
+
+const fn replication_is_on() -> bool {
+    true
 }
 
 /// A network interface: one of the two.

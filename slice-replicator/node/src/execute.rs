@@ -17,6 +17,9 @@ use std::collections::VecDeque;
 /// How long the mutant "acknowledge before apply" puts its applications off, microseconds.
 const PUT_OFF_US: u64 = 200_000;
 
+/// Longest stretch of prefaulting per tick, microseconds.
+const PREFAULT_STEP_US: u64 = 300;
+
 /// The body that has just arrived, borrowed from its link.
 pub(crate) type Arrived<'a> = Option<(u64, &'a [u8])>;
 
@@ -107,13 +110,16 @@ impl Node {
 
     /// I1: frames that the committed state covers leave, in order.
     fn release(&mut self, slice: SliceId, generation: u64) {
-        let Some(coverage) = self.commits.committed(slice, generation) else { return };
+        let Some(outstanding) = self.commits.committed(slice, generation) else { return };
+        let (coverage, marks) = (outstanding.coverage, outstanding.marks);
+        self.stages.acknowledged(marks, self.now());
         let Self { valve, vm, metrics, .. } = self;
         let net = vm.net();
         let released = valve.release(slice.slot, &coverage, &mut |frame| {
             metrics.tap_write_failed += u64::from(net.tap_write(frame).is_err());
         });
         self.metrics.released += u64::from(released.frames);
+        self.stages.released(marks, self.now());
         if let Some(breach) = released.breach {
             self.quarantine(slice, &format!("I1: {breach}"));
         }
@@ -173,9 +179,21 @@ impl Node {
         self.ingress.covered(flow, applied.rcv_nxt, now);
         if applied.full {
             self.add_lease_of(head.slice.slot);
-            self.images.prefault(slice, self.vm.slots());
+            self.to_prefault.push_back(head.slice);
         }
         Ok(())
+    }
+
+    /// Makes arena pages present for images that came lately, a little at a time: a plug of many slices must not fault,
+    /// and nobody's commit must wait for it.
+    pub(crate) fn prefault_some(&mut self) {
+        let until = self.now() + PREFAULT_STEP_US;
+        while let Some(slice) = self.to_prefault.pop_front() {
+            self.images.prefault(vmm_slice(slice), self.vm.slots());
+            if self.now() >= until {
+                return;
+            }
+        }
     }
 
     /// An older slice's standby image in the slot gives way to the slot's next use (its CLOSE was lost on the way).
@@ -258,17 +276,23 @@ impl Node {
         }
     }
 
+    fn discard(&mut self, slice: SliceId) {
+        if self.slices.get(slice).is_some() {
+            self.forget_slice(slice);
+            self.vm.control().send(HostMessage::Discard { slot: slice.slot, incarnation: slice.inc });
+        }
+    }
+
     /// T7: the group's slices are forgotten in silence.
     fn drop_group(&mut self, group: GroupId, slices: &[SliceId]) {
+        if self.engine.owns(group) {
+            // The group stays; only these were given up.
+            return slices.iter().for_each(|s| self.discard(*s));
+        }
         self.groups.set(group, Access::Foreign);
         self.activations.cancel(group);
         let owned: Vec<SliceId> = self.slices.of_group(group).map(|s| s.id).collect();
-        for slice in owned.iter().chain(slices) {
-            if self.slices.get(*slice).is_some() {
-                self.forget_slice(*slice);
-                self.vm.control().send(HostMessage::Discard { slot: slice.slot, incarnation: slice.inc });
-            }
-        }
+        owned.iter().chain(slices).for_each(|s| self.discard(*s));
         tracing::info!(%group, slices = owned.len(), "stepped down");
         if let Some(epoch) = self.engine.record(group).map(|r| r.epoch) {
             self.milestone(Milestone::Deposed(group, epoch));

@@ -21,7 +21,8 @@ const COUNTS_EVERY_US: u64 = 250_000;
 impl Node {
     /// Starts the guest for the first time.
     pub(crate) fn start_guest(&mut self) -> Result<(), NodeError> {
-        Ok(self.vm.start()?)
+        let vm = &mut self.vm;
+        Ok(crate::affinity::unpinned(self.config.cpu, || vm.start())?)
     }
 
     /// Takes what the guest has written to its ring.
@@ -36,9 +37,7 @@ impl Node {
                 GuestMessage::Changed { slot } => self.note_changed(slot),
                 GuestMessage::Close { slot, incarnation } => {
                     let slice = SliceId { slot, inc: incarnation };
-                    if self.slices.get(slice).is_some() {
-                        self.valve.want_capture(vmm_slice(slice));
-                    }
+                    self.on_close(slice);
                 }
                 GuestMessage::Plugged { slot, incarnation, status } => {
                     self.on_plugged(SliceId { slot, inc: incarnation }, status);
@@ -86,6 +85,18 @@ impl Node {
         tracing::debug!(slice = %id, flow = %cell, cause = refused.as_deref().unwrap_or("slot taken"), "binding refused");
         self.vm.control().send(HostMessage::Discard { slot: id.slot, incarnation: id.inc });
         self.vm.control().send(HostMessage::SlotFree { slot: id.slot, incarnation: id.inc });
+    }
+
+    /// The guest is done with a slice. Its last capture is its CLOSE; without replication nobody waits for one.
+    fn on_close(&mut self, slice: SliceId) {
+        if self.slices.get(slice).is_none() {
+            return;
+        }
+        if self.config.replication {
+            return self.valve.want_capture(vmm_slice(slice));
+        }
+        self.forget_slice(slice);
+        self.vm.control().send(HostMessage::SlotFree { slot: slice.slot, incarnation: slice.inc });
     }
 
     fn make_shadow(&mut self, id: SliceId, flow: escape_abi::message::Flow) {
@@ -163,7 +174,8 @@ impl Node {
         self.milestone(Milestone::GuestDown(self.guest_cause.clone()));
         self.engine_event(Event::GuestDown);
         self.rx_backlog.clear();
-        if let Err(error) = self.vm.restart() {
+        let vm = &mut self.vm;
+        if let Err(error) = crate::affinity::unpinned(self.config.cpu, || vm.restart()) {
             tracing::error!(%error, "the guest cannot be started again: this node starts over");
             self.wants_rejoin = true;
         }

@@ -111,6 +111,7 @@ impl Node {
 
     /// Gives a frame to the guest, after those that wait already.
     pub(crate) fn to_guest(&mut self, frame: &[u8]) {
+        self.stages.given(self.now());
         if self.rx_backlog.is_empty() && self.vm.net().push_rx(frame) != RxOutcome::NoBuffer {
             return;
         }

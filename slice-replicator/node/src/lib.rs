@@ -5,6 +5,7 @@
 //! mirror, replay), [`activation`] (plug). The engine decides; nothing here knows an epoch's meaning.
 
 mod activation;
+mod affinity;
 mod clock;
 mod commits;
 mod config;
@@ -17,6 +18,7 @@ mod heartbeat;
 mod inbound;
 mod links;
 mod metrics;
+mod micro_histogram;
 mod node;
 mod operator;
 mod outbound;
@@ -24,6 +26,7 @@ mod peers;
 mod priority;
 mod run;
 mod slice_table;
+mod stages;
 mod tokens;
 mod upstream;
 mod wire_body;

@@ -50,7 +50,9 @@ impl Node {
                 let body = self.next_body;
                 self.next_body += 1;
                 self.open_body = Some(body);
+                let begun = self.now();
                 self.engine_event_with(Event::Checkpoint { from, head, body }, Some((body, wire)));
+                self.stages.applied(self.now().saturating_sub(begun));
                 if self.open_body.take().is_some() {
                     // Neither applied nor dropped: it waits for a record.
                     self.bodies.insert(body, wire.to_vec());

@@ -11,6 +11,7 @@ use crate::heartbeat::{Heartbeat, HeartbeatConfig};
 use crate::metrics::NodeMetrics;
 use crate::peers::Peers;
 use crate::slice_table::SliceTable;
+use crate::stages::Stages;
 use crate::tokens;
 use crate::upstream::Upstream;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
@@ -69,6 +70,8 @@ pub struct Node {
     /// Bodies of checkpoints that wait for a record; the engine bounds their number.
     pub(crate) bodies: HashMap<u64, Vec<u8>>,
     pub(crate) next_body: u64,
+    /// Images whose arena pages are to be made present. At most one entry per full copy.
+    pub(crate) to_prefault: VecDeque<SliceId>,
     /// The peer's frame at hand.
     pub(crate) inbox: Vec<u8>,
     /// Slices whose state changed without output, with the time by which to capture them. Each slice once.
@@ -101,6 +104,7 @@ pub struct Node {
     pub(crate) suspects_told: u32,
     pub(crate) operator_line: Vec<u8>,
     pub(crate) metrics: NodeMetrics,
+    pub(crate) stages: Stages,
 }
 
 /// Sources that still have something although no event will say so again.
@@ -126,6 +130,9 @@ impl Node {
     pub fn new(config: NodeConfig) -> Result<Self, NodeError> {
         let identity = config.secrets.identity()?;
         let broken = parse_broken(&config)?;
+        if !config.replication {
+            tracing::warn!("replication is off: a failure of this node loses its sessions");
+        }
         let poll = Poll::new().map_err(NodeError::os("epoll"))?;
         let vm = Vm::new(vm_config(&config)?)?;
         let service_ip = config.service.ip.octets();
@@ -136,7 +143,7 @@ impl Node {
             service_ip,
             protected_ports: ports.clone(),
             unprotected_output: false,
-            mode: Mode::Protect,
+            mode: if config.replication { Mode::Protect } else { Mode::PassThrough },
             limits: HoldLimits::default(),
             on_breach: BreachPolicy::Quarantine,
         });
@@ -182,6 +189,7 @@ impl Node {
             leases: Vec::new(),
             bodies: HashMap::new(),
             next_body: 0,
+            to_prefault: VecDeque::new(),
             inbox: Vec::new(),
             stale: VecDeque::new(),
             rx_backlog: VecDeque::new(),
@@ -205,6 +213,7 @@ impl Node {
             suspects_told: 0,
             operator_line: Vec::new(),
             metrics: NodeMetrics::default(),
+            stages: Stages::default(),
             config,
         })
     }
@@ -273,9 +282,15 @@ fn tap_source(interface: &Interface) -> Result<TapSource, NodeError> {
     match interface {
         Interface::Name(name) => Ok(TapSource::Name(name.clone())),
         Interface::Fd(fd) if *fd > 2 => {
-            // SAFETY: the launcher passes this descriptor to this process for this purpose alone; nothing else here
-            // opens or closes it, and the configuration names it once.
-            Ok(TapSource::Inherited(unsafe { OwnedFd::from_raw_fd(*fd) }))
+            // The inherited descriptor itself stays open: a node that starts over finds it again.
+            // SAFETY: takes no pointers; a number that is no descriptor is refused by the kernel.
+            let own = unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, 3) };
+            if own < 0 {
+                let source = std::io::Error::last_os_error();
+                return Err(NodeError::Os { what: "duplicate an inherited tap descriptor", source });
+            }
+            // SAFETY: the descriptor was just made and is owned by nobody else.
+            Ok(TapSource::Inherited(unsafe { OwnedFd::from_raw_fd(own) }))
         }
         Interface::Fd(fd) => Err(NodeError::Config(format!("descriptor {fd} cannot be a tap"))),
     }

@@ -68,6 +68,7 @@ impl Node {
             "held" => serde_json::json!({ "held": self.held_frames() }),
             "status" => self.status(),
             "counters" => self.counters(),
+            "stages" => self.stages.take(),
             "fault crash" => self.fault(Fault::Crash),
             "fault spin" => self.fault(Fault::Spin),
             "stop" => {
@@ -88,12 +89,14 @@ impl Node {
     /// Owned groups without a standby, or whose input is not let in yet.
     fn unpaired_groups(&self) -> usize {
         let owned = self.engine.group_records().filter(|r| Some(r.owner) == self.me);
-        owned.filter(|r| r.mode != Mode::Paired || self.groups.access(r.group) != Access::Open).count()
+        let unpaired = |mode| mode != Mode::Paired && self.config.replication;
+        owned.filter(|r| unpaired(r.mode) || self.groups.access(r.group) != Access::Open).count()
     }
 
     fn counters(&self) -> serde_json::Value {
         serde_json::json!({
             "node": self.metrics,
+            "links": self.peers.traffic(),
             "valve": format!("{:?}", self.valve.metrics()),
             "capture": format!("{:?}", self.capturer.metrics()),
             "images": format!("{:?}", self.images.metrics()),

@@ -47,8 +47,15 @@ impl Node {
             self.on_guest_messages();
             let now = self.now();
             match self.valve.submit(&frame, self.vm.slots(), now) {
-                Verdict::Send | Verdict::PassUnprotected => self.to_fabric(&frame),
-                Verdict::Held { .. } | Verdict::Dropped(_) => {}
+                Verdict::Send | Verdict::PassUnprotected => {
+                    self.stages.output(now);
+                    self.to_fabric(&frame);
+                }
+                Verdict::Held { slice, .. } => {
+                    self.stages.output(now);
+                    self.commits.held(slice.slot, now);
+                }
+                Verdict::Dropped(_) => {}
             }
         }
         self.frame = Some(frame);
@@ -112,7 +119,9 @@ impl Node {
             self.vm.control().send(HostMessage::SlotFree { slot: slice.slot, incarnation: slice.inc });
             return;
         }
-        self.commits.captured(slice.slot, taken.coverage);
+        let now = self.now();
+        let marks = self.commits.captured(slice.slot, taken.coverage, now);
+        self.stages.staged(marks);
         if let Some(entry) = self.slices.at_mut(slice.slot) {
             entry.stage = if taken.closed { Stage::Closing } else { Stage::Running };
         }
@@ -159,6 +168,9 @@ impl Node {
 
     /// State changed without output: capture within `max_staleness`.
     pub(crate) fn note_changed(&mut self, slot: u32) {
+        if !self.config.replication {
+            return;
+        }
         if let Some(owned) = self.slices.at(slot) {
             let due = self.now() + self.config.timing.max_staleness_ms * 1000;
             self.stale.push_back((due, owned.id));

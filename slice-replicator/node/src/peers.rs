@@ -287,6 +287,18 @@ impl Peers {
         }
     }
 
+    /// Messages and bytes over the commit links that are open now, out and in.
+    pub fn traffic(&self) -> serde_json::Value {
+        let links = self.peers.values().filter_map(|p| p.channels.first()?.as_ref()).map(Link::counters);
+        let sum = links.fold([0; 4], |[mo, bo, mi, bi], c| {
+            [mo + c.messages_out, bo + c.bytes_out, mi + c.messages_in, bi + c.bytes_in]
+        });
+        let [messages_out, bytes_out, messages_in, bytes_in] = sum;
+        serde_json::json!({
+            "messages_out": messages_out, "bytes_out": bytes_out, "messages_in": messages_in, "bytes_in": bytes_in,
+        })
+    }
+
     /// Ends handshakes that take too long.
     pub fn check_time(&mut self, now: Instant) {
         let late: Vec<NodeId> = self

@@ -34,6 +34,7 @@ impl Node {
     /// # Errors
     /// What ended it.
     pub fn run(&mut self) -> Result<Ended, NodeError> {
+        crate::affinity::pin_to(self.config.cpu);
         self.register()?;
         self.watch_operator()?;
         let mut events = Events::with_capacity(EVENTS_MAX);
@@ -134,6 +135,7 @@ impl Node {
         self.report_counts(us);
         self.confirm_flows();
         self.apply_put_off(us);
+        self.prefault_some();
         Ok(())
     }
 

@@ -13,7 +13,17 @@ pub enum Fault {
     Spin,
 }
 
-/// Where the loop's two bytes lie: below the page tables, where neither image nor boot parameters are.
+/// A fault, and where the guest's code has a loop of one instruction ([`crate::boot::elf::find_loop`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// What to do.
+    pub fault: Fault,
+    /// Where the loop is.
+    pub loop_at: u64,
+}
+
+/// Where the loop is if the image has none: below the page tables, where neither image nor boot parameters are. A guest
+/// that makes its RAM no-execute crashes there instead of hanging.
 pub const SPIN_ADDRESS: u64 = 0xf000;
 /// `jmp $`
 pub const SPIN_CODE: [u8; 2] = [0xeb, 0xfe];
@@ -21,12 +31,13 @@ pub const SPIN_CODE: [u8; 2] = [0xeb, 0xfe];
 const UNMAPPED_ADDRESS: u64 = 0x7000_0000_0000;
 
 /// Injects the fault; the vCPU must not be in the guest.
-pub fn inject(vcpu: &VcpuFd, id: u64, fault: Fault) -> Result<(), VcpuError> {
+pub fn inject(vcpu: &VcpuFd, id: u64, injection: Injection) -> Result<(), VcpuError> {
     let failed = |call| move |source| VcpuError::Kvm { call, vcpu: id, source };
     let mut regs = vcpu.get_regs().map_err(failed("KVM_GET_REGS"))?;
+    let Injection { fault, loop_at } = injection;
     regs.rip = match fault {
         Fault::Crash => UNMAPPED_ADDRESS,
-        Fault::Spin => SPIN_ADDRESS,
+        Fault::Spin => loop_at,
     };
     if fault == Fault::Crash {
         let mut sregs = vcpu.get_sregs().map_err(failed("KVM_GET_SREGS"))?;

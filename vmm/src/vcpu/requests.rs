@@ -1,6 +1,6 @@
 //! What other threads ask of a vCPU thread.
 
-use super::fault::Fault;
+use super::fault::Injection;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ pub enum Request {
     /// Leave the loop.
     Stop,
     /// Break the guest.
-    Fault(Fault),
+    Fault(Injection),
     /// It was paused and may go on.
     Paused,
 }
@@ -20,7 +20,7 @@ struct Asked {
     stop: bool,
     pause: bool,
     parked: bool,
-    fault: Option<Fault>,
+    fault: Option<Injection>,
 }
 
 /// Requests for one vCPU thread. At most one fault waits; a second replaces it.
@@ -43,7 +43,7 @@ impl Requests {
     }
 
     /// Asks for a fault.
-    pub fn fault(&self, fault: Fault) {
+    pub fn fault(&self, fault: Injection) {
         self.ask(|a| a.fault = Some(fault));
     }
 

@@ -2,7 +2,7 @@
 
 use super::bus::Bus;
 use super::error::VcpuError;
-use super::fault::Fault;
+use super::fault::Injection;
 use super::requests::Requests;
 use super::{kick_signal, runner};
 use crate::exit::ExitReport;
@@ -69,7 +69,7 @@ impl VcpuThread {
     }
 
     /// Breaks the guest, for a drill.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: Injection) {
         self.requests.fault(fault);
         self.kick();
     }

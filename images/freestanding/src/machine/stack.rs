@@ -53,6 +53,8 @@ unsafe fn enter(top: u64, function: extern "C" fn(u64) -> !, argument: u64) -> !
             "xor ebp, ebp",
             "call {function}",
             "ud2",
+            // Never reached by itself: a drill that wants a guest that hangs puts the vCPU here.
+            "2: jmp 2b",
             top = in(reg) top,
             function = in(reg) function,
             in("rdi") argument,
