@@ -98,6 +98,12 @@ pub struct DrillArgs {
 pub enum Bench {
     /// What slices add to the latency of a request
     Latency {
+        /// Rounds; each has 200 requests of every kind
+        #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        rounds: u32,
+        /// CPUs of the nodes' data threads, in turn, such as 0,1 [default: the kernel chooses]
+        #[arg(long, value_name = "LIST", value_delimiter = ',')]
+        cpus: Vec<u16>,
         /// Print JSON
         #[arg(long)]
         json: bool,

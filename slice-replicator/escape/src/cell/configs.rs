@@ -29,6 +29,10 @@ pub struct CellPlan {
     pub http_port: u16,
     /// Stream port.
     pub stream_port: u16,
+    /// Hold output and replicate state; `false` only to measure what that costs.
+    pub replication: bool,
+    /// CPUs for the nodes' data threads, in turn; empty: the kernel chooses.
+    pub cpus: Vec<u16>,
     /// A deliberate fault in every process.
     pub broken: Option<String>,
 }
@@ -36,7 +40,7 @@ pub struct CellPlan {
 impl CellPlan {
     /// Three nodes.
     pub const fn new(sessions: u32) -> Self {
-        Self { nodes: 3, sessions, http_port: 80, stream_port: 7777, broken: None }
+        Self { nodes: 3, sessions, http_port: 80, stream_port: 7777, replication: true, cpus: Vec::new(), broken: None }
     }
 
     /// Leases per node: all sessions and half as many again, because they are not spread evenly.
@@ -135,6 +139,8 @@ impl CellPlan {
                     idle_timeout_s: 300,
                 },
                 timing: TimingConfig::default(),
+                replication: self.replication,
+                cpu: self.cpus.get(usize::from(node) % self.cpus.len().max(1)).copied(),
                 broken: self.broken.clone(),
                 secrets: authority.issue(Role::Node(NodeId(node)))?,
             },

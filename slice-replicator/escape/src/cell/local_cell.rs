@@ -117,9 +117,18 @@ impl LocalCell {
     /// # Errors
     /// It is gone or silent.
     pub fn status(&mut self, node: u16) -> Result<NodeStatus, CellSetupError> {
-        let answer = self.node(node)?.ask("status", ANSWER_LIMIT)?;
-        serde_json::from_str(&answer)
+        serde_json::from_value(self.ask(node, "status")?)
             .map_err(|e| CellSetupError::os(format!("status of node {node}"))(std::io::Error::other(e)))
+    }
+
+    /// What a node answers to a question on its standard input (`counters`, `stages`).
+    ///
+    /// # Errors
+    /// It is gone or silent.
+    pub fn ask(&mut self, node: u16, question: &str) -> Result<serde_json::Value, CellSetupError> {
+        let answer = self.node(node)?.ask(question, ANSWER_LIMIT)?;
+        serde_json::from_str(&answer)
+            .map_err(|e| CellSetupError::os(format!("{question} of node {node}"))(std::io::Error::other(e)))
     }
 
     /// Everything that the processes count, for whoever looks for a fault.

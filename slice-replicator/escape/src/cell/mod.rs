@@ -12,5 +12,5 @@ mod process_event;
 pub use configs::CellPlan;
 pub use error::CellSetupError;
 pub use local_cell::LocalCell;
-pub use network::{CellNetwork, SERVICE_IP, SERVICE_MAC};
+pub use network::{CellNetwork, SERVICE_IP, SERVICE_MAC, node_ip};
 pub use process::{CellProcess, Launch};

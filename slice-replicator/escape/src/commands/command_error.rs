@@ -1,5 +1,6 @@
 //! Why a command ended early.
 
+use crate::bench::BenchError;
 use crate::cell::CellSetupError;
 use crate::config::ConfigErrors;
 use crate::drill::{CellError, DrillError};
@@ -34,6 +35,9 @@ pub enum CommandError {
     /// The cell could not be set up.
     #[error("the cell: {0}")]
     Cell(#[from] crate::cell::CellSetupError),
+    /// A measurement ended without figures.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// This build cannot do it.
     #[error("{0} is not available in this build")]
     NotAvailable(&'static str),
@@ -50,13 +54,20 @@ impl CommandError {
             Self::Drill(
                 DrillError::Cell(CellError::Environment(_)) | DrillError::Load(LoadError::FileLimit { .. }),
             ) => Exit::Environment,
-            Self::Cell(CellSetupError::NetNs(_) | CellSetupError::Link(_) | CellSetupError::Tap(_)) => {
+            Self::Cell(source) | Self::Bench(BenchError::Setup { source, .. }) if lacks_privileges(source) => {
                 Exit::Environment
             }
             Self::Read { .. } => Exit::Usage,
-            Self::Part { .. } | Self::Cell(_) | Self::Drill(_) | Self::NotAvailable(_) | Self::Report(_) => {
-                Exit::Broken
-            }
+            Self::Part { .. }
+            | Self::Cell(_)
+            | Self::Bench(_)
+            | Self::Drill(_)
+            | Self::NotAvailable(_)
+            | Self::Report(_) => Exit::Broken,
         }
     }
+}
+
+const fn lacks_privileges(error: &CellSetupError) -> bool {
+    matches!(error, CellSetupError::NetNs(_) | CellSetupError::Link(_) | CellSetupError::Tap(_))
 }
