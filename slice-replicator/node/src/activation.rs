@@ -155,7 +155,7 @@ impl Node {
         });
         if let Some((segment, frame)) = syn {
             self.valve.saw_syn(segment.flow, segment.seq, now);
-            self.to_guest(&frame);
+            self.give_guest(&frame);
         }
     }
 }

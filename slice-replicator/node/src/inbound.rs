@@ -60,10 +60,10 @@ impl Node {
 
     fn on_segment(&mut self, segment: &Segment, frame: &[u8], now: u64) {
         if self.valve.bindings().slice_of(&segment.flow).is_some() {
-            return self.to_guest(frame);
+            return self.give_guest(frame);
         }
         match self.tombstones.answer(segment, now) {
-            TombstoneAnswer::Answer(answer) => return self.to_fabric(&answer),
+            TombstoneAnswer::Answer(answer) => return self.send_to_fabric(&answer),
             TombstoneAnswer::Silent => return,
             TombstoneAnswer::NoTombstone | TombstoneAnswer::Reopened => {}
         }
@@ -77,7 +77,7 @@ impl Node {
             return;
         }
         self.valve.saw_syn(segment.flow, segment.seq, now);
-        self.to_guest(frame);
+        self.give_guest(frame);
     }
 
     /// The mirror has frames.
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// Gives a frame to the guest, after those that wait already.
-    pub(crate) fn to_guest(&mut self, frame: &[u8]) {
+    pub(crate) fn give_guest(&mut self, frame: &[u8]) {
         self.stages.given(self.now());
         if self.rx_backlog.is_empty() && self.vm.net().push_rx(frame) != RxOutcome::NoBuffer {
             return;
@@ -152,7 +152,7 @@ impl Node {
     }
 
     /// Sends a released or answered frame.
-    pub(crate) fn to_fabric(&mut self, frame: &[u8]) {
+    pub(crate) fn send_to_fabric(&mut self, frame: &[u8]) {
         if self.vm.net().tap_write(frame).is_err() {
             self.metrics.tap_write_failed += 1;
         }

@@ -49,7 +49,7 @@ impl Node {
             match self.valve.submit(&frame, self.vm.slots(), now) {
                 Verdict::Send | Verdict::PassUnprotected => {
                     self.stages.output(now);
-                    self.to_fabric(&frame);
+                    self.send_to_fabric(&frame);
                 }
                 Verdict::Held { slice, .. } => {
                     self.stages.output(now);

@@ -126,7 +126,10 @@ impl BucketTable {
 
     /// All buckets spread evenly over the groups given (round robin, in order).
     pub fn spread(version: u64, groups: &[GroupId]) -> Self {
-        Self { version, groups: groups.iter().copied().cycle().take(if groups.is_empty() { 0 } else { Self::BUCKETS }).collect() }
+        Self {
+            version,
+            groups: groups.iter().copied().cycle().take(if groups.is_empty() { 0 } else { Self::BUCKETS }).collect(),
+        }
     }
     /// The group of a bucket.
     pub fn group(&self, bucket: u16) -> Option<GroupId> {
