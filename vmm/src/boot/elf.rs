@@ -50,11 +50,10 @@ pub fn load(image: &[u8], memory: &GuestMemoryMmap, ram_bytes: u64) -> Result<u6
 
 /// Where the image's code has these bytes, if it has: a drill makes a guest hang there.
 pub fn find_loop(image: &[u8], code: &[u8]) -> Option<u64> {
-    let found = segments(image).ok()?.into_iter().filter(|s| s.executable).find_map(|segment| {
+    segments(image).ok()?.into_iter().filter(|s| s.executable).find_map(|segment| {
         let at = segment.file.windows(code.len().max(1)).position(|bytes| bytes == code)?;
         segment.address.checked_add(u64::try_from(at).ok()?)
-    });
-    found
+    })
 }
 
 fn check_kind(image: &[u8]) -> Result<(), BootError> {
