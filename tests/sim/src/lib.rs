@@ -1,6 +1,6 @@
 //! A whole cell in one thread, on the production machines: one seed drives nodes, network, store, clients and faults.
 //!
-//! After every step the judge ([`oracle`]) checks the invariants of the protocol; at the end of a run all faults are
+//! After every step the judge (`oracle`) checks the invariants of the protocol; at the end of a run all faults are
 //! healed and the cell must be whole again. The same seed is the same run, to the last message.
 #![forbid(unsafe_code)]
 
