@@ -32,7 +32,10 @@ impl World {
             return;
         }
         if l.blocked[side] {
-            return l.stuck[side].push_back(message);
+            if !rest {
+                l.stuck[side].push_back(message);
+            }
+            return;
         }
         let (to, from) = (l.ends[side], l.ends[1 - side]);
         if matches!(message, Message::Up(_)) {
@@ -110,8 +113,7 @@ impl World {
         }
         let stuck = std::mem::take(&mut self.links[link].stuck[side]);
         for message in stuck {
-            let at = self.links[link].arrival(self.now, side, &mut self.rng);
-            self.at(at, Happening::Arrive { link, session, side, message });
+            self.dispatch(Happening::Arrive { link, session, side, message });
         }
     }
 

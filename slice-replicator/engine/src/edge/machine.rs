@@ -18,6 +18,8 @@ pub struct EdgeMachine {
     /// Flow → its group. Full: further flows are refused and counted; they follow their bucket.
     flows: BTreeMap<Flow, GroupId>,
     flows_refused: u64,
+    /// Version of the placement that the fabric has.
+    placed: Option<u64>,
 }
 
 /// What the edge knows of a group.
@@ -37,14 +39,19 @@ struct Steered {
 impl EdgeMachine {
     /// An edge that knows nothing yet.
     pub const fn new(config: EdgeConfig) -> Self {
-        Self { config, groups: BTreeMap::new(), flows: BTreeMap::new(), flows_refused: 0 }
+        Self { config, groups: BTreeMap::new(), flows: BTreeMap::new(), flows_refused: 0, placed: None }
     }
 
     /// Takes an event and appends what is to be done to `out`. Time is not looked at: nothing here depends on it.
     pub fn on(&mut self, _now: Micros, event: EdgeEvent, out: &mut Vec<EdgeCommand>) {
         match event {
             EdgeEvent::Records { nodes: _, groups, buckets } => {
-                out.extend(buckets.map(|buckets| EdgeCommand::Place { buckets }));
+                if let Some(buckets) = buckets
+                    && self.placed.is_none_or(|placed| placed < buckets.version)
+                {
+                    self.placed = Some(buckets.version);
+                    out.push(EdgeCommand::Place { buckets });
+                }
                 for record in groups {
                     self.record(record, out);
                 }
