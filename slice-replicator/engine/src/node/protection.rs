@@ -46,9 +46,25 @@ impl NodeEngine {
         if g.change != Change::None {
             return self.sync_progress(now, group, out);
         }
-        if wanted && !asked && self.guest_up && g.stage == Stage::Running {
-            self.begin_sync(now, group, out);
+        if asked || !self.guest_up || g.stage != Stage::Running {
+            return;
         }
+        if wanted {
+            self.begin_sync(now, group, out);
+        } else if g.tainted.iter().any(|m| !self.view.is_over(*m)) {
+            self.refresh_epoch(now, group, out);
+        }
+    }
+
+    /// A new epoch with the same owner and standby: whoever was a candidate in the old one forgets what it got (R6).
+    fn refresh_epoch(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
+        let Some(g) = self.owned.get_mut(&group) else { return };
+        let to = match g.record.standby {
+            Some(standby) => g.record.paired_with(standby),
+            None => g.record.solo(),
+        };
+        g.change = Change::Refreshing;
+        self.issue_cas(now, group, to, out);
     }
 
     /// Sends again what has had no answer for too long.
@@ -89,13 +105,8 @@ impl NodeEngine {
         let Some(candidate) = self.choose_candidate(now, group) else { return };
         let Some(g) = self.owned.get_mut(&group) else { return };
         if g.tainted.contains(&candidate) {
-            // It may hold images of slices that were closed since: a new epoch makes it forget them (R6).
-            let to = match g.record.standby {
-                Some(standby) => g.record.paired_with(standby),
-                None => g.record.solo(),
-            };
-            g.change = Change::Refreshing;
-            return self.issue_cas(now, group, to, out);
+            // It may hold images of slices that were closed since.
+            return self.refresh_epoch(now, group, out);
         }
         g.change = Change::Syncing(candidate);
         g.forget_candidate();
