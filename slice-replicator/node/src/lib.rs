@@ -1,8 +1,8 @@
 //! The node: the only place where engine, VMM and sockets meet.
 //!
-//! One thread carries the data, and its modules are named after the steps: [`run`] (the turn), [`outbound`] (TX kick →
-//! classify → hold → capture → send), [`links`] and [`execute`] (apply → acknowledge → release), [`inbound`] (gate,
-//! mirror, replay), [`activation`] (plug). The engine decides; nothing here knows an epoch's meaning.
+//! One thread carries the data, and its modules are named after the steps: `run` (the turn), `outbound` (TX kick →
+//! classify → hold → capture → send), `links` and `execute` (apply → acknowledge → release), `inbound` (gate,
+//! mirror, replay), `activation` (plug). The engine decides; nothing here knows an epoch's meaning.
 
 mod activation;
 mod affinity;
