@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Binaries of `images/freestanding`; each becomes a file of that name in `OUT_DIR`.
-const IMAGES: &[&str] = &["escape-freestanding"];
+const IMAGES: &[&str] = &["escape-freestanding", "escape-hostile"];
 /// The package that has them.
 const PACKAGE: &str = "escape-freestanding";
 /// What the images run on, whatever the host builds for.

@@ -9,6 +9,11 @@ pub fn freestanding() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/escape-freestanding"))
 }
 
+/// A guest that misbehaves on purpose, an ELF file; the boot command line says how. For tests of the host.
+pub fn hostile() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/escape-hostile"))
+}
+
 /// The digest by which the nodes of a cell know that they run the same image: BLAKE3 of the whole file.
 pub fn digest(image: &[u8]) -> [u8; 32] {
     blake3::hash(image).into()
