@@ -3,6 +3,7 @@
 use crate::guest::Guest;
 use crate::wire::{self, HEADER_BYTES, RAW_IDS, Wire, descriptor};
 use escape_abi::layout::{MMIO_BASE, MMIO_STRIDE};
+use escape_freestanding::runtime::log;
 
 const QUEUE_SELECT: usize = 0x30;
 const QUEUE_SIZE: usize = 0x38;
@@ -69,6 +70,8 @@ pub fn descriptor_next(guest: &mut Guest) {
 
 /// The available index jumps further than the queue is long. The device must give up, and serve again after a reset.
 pub fn available_jump(guest: &mut Guest) {
+    // Frames that the device has not taken yet are lost with the queue.
+    guest.wire.wait_below(1);
     guest.wire.transmit.publish_raw(30_000);
     guest.wire.ring_transmit();
     wait_for_needs_reset(guest);
@@ -77,6 +80,7 @@ pub fn available_jump(guest: &mut Guest) {
 
 /// The available ring names descriptors that do not exist. As above.
 pub fn available_id(guest: &mut Guest) {
+    guest.wire.wait_below(1);
     guest.wire.transmit.post(60_000);
     guest.wire.transmit.publish();
     guest.wire.ring_transmit();
@@ -86,6 +90,7 @@ pub fn available_id(guest: &mut Guest) {
 
 /// Queues outside RAM: the device must refuse to start, and start with proper ones.
 pub fn queue_outside_ram(guest: &mut Guest) {
+    guest.wire.wait_below(1);
     if let Some(mmio) = wire::find() {
         let _ = mmio.negotiate(escape_freestanding::virtio::mmio::F_VERSION_1, 0);
         for queue in 0..2 {
@@ -200,7 +205,8 @@ fn wait_for_needs_reset(guest: &Guest) {
 }
 
 fn start_again(guest: &mut Guest) {
-    if let Some(wire) = Wire::start() {
-        guest.wire = wire;
+    match Wire::start() {
+        Some(wire) => guest.wire = wire,
+        None => log!("hostile: the device does not start again"),
     }
 }
