@@ -99,8 +99,9 @@ impl World {
             generation: 0,
             state: running.state,
             body: Vec::new(),
+            ended: false,
         });
-        if image.no.0 > 0 && image.state.closed {
+        if image.ended {
             return;
         }
         let kind = match image.no.0 {
@@ -114,6 +115,7 @@ impl World {
         image.generation = running.generation;
         image.state = running.state;
         image.body = body;
+        image.ended = kind == BodyKind::Close;
         let event = Event::Captured {
             group: running.group,
             slice,

@@ -22,6 +22,8 @@ pub struct Image {
     pub state: Session,
     /// Body of the latest capture (own images).
     pub body: Vec<u8>,
+    /// The latest capture was the last: CLOSE (own images).
+    pub ended: bool,
 }
 
 /// A slice in the guest.
@@ -122,6 +124,7 @@ impl Vmm {
             generation: head.generation,
             state,
             body: Vec::new(),
+            ended: false,
         };
         self.standby.insert(head.slice, image);
         Ok(())

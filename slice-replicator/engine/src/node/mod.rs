@@ -18,6 +18,9 @@ mod track;
 mod view;
 mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{Command, PlugSlice};
 pub use config::NodeConfig;
 pub use engine::{NodeEngine, SliceTally};

@@ -10,6 +10,9 @@ mod event;
 mod machine;
 mod membership;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{Note, OrchestratorCommand, Receiver};
 pub use config::OrchestratorConfig;
 pub use event::{LinkId, OrchestratorEvent, Peer, TxnFailure};

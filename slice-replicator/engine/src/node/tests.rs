@@ -1,0 +1,249 @@
+//! The node's engine, rule by rule. Sequences of faults are the simulator's (`tests/sim`).
+#![allow(clippy::unwrap_used)]
+
+use super::{Command, Event, NodeConfig, NodeEngine};
+use escape_proto::{
+    Ack, BodyKind, CasOutcome, ChainHash, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Incarnation,
+    Member, NodeId, NodeRecord, NodeState, RefusalCause, SliceId,
+};
+
+const G: GroupId = GroupId(7);
+const ME: Member = Member { node: NodeId(0), inc: Incarnation(3) };
+const PEER: Member = Member { node: NodeId(1), inc: Incarnation(5) };
+const SLICE: SliceId = SliceId { slot: 9, inc: 1 << 32 | 1 };
+const FLOW: Flow = Flow { ip: [192, 0, 2, 7], port: 4_000, service_port: 80 };
+
+/// An engine, its clock, and what it said last.
+struct Rig {
+    engine: NodeEngine,
+    now: u64,
+}
+
+impl Rig {
+    /// Joined; nodes 0 and 1 are up on two hosts; the guest runs.
+    fn joined() -> Self {
+        let mut rig = Self { engine: NodeEngine::new(NodeConfig::new(ME.node, "a")), now: 0 };
+        rig.on(Event::GuestReady);
+        rig.on(Event::Joined(ME));
+        let nodes = vec![up(ME, "a"), up(PEER, "b")];
+        rig.on(Event::Records { nodes, groups: vec![], buckets: None });
+        rig
+    }
+
+    /// Owner of the group, active and steered to, with `PEER` as recorded standby at epoch 2.
+    fn paired() -> Self {
+        let mut rig = Self::joined();
+        rig.record(GroupRecord::fresh(G, ME));
+        rig.on(Event::GateClosed { group: G, epoch: Epoch(1) });
+        rig.on(Event::Flipped { group: G, epoch: Epoch(1) });
+        let out = rig.on(Event::PeerUp(PEER));
+        let nonce = out.iter().find_map(|c| match c {
+            Command::SendProbe { nonce, .. } => Some(*nonce),
+            _ => None,
+        });
+        let nonce = nonce.expect("an empty group's candidate is asked whether it knows the epoch");
+        let answer = Event::ProbeReply { from: PEER, group: G, epoch: Epoch(1), nonce, standing_by: false };
+        let out = rig.on(answer);
+        let Some(Command::Cas { attempt, to }) = out.last().cloned() else { panic!("no CAS in {out:?}") };
+        assert_eq!(to, GroupRecord::fresh(G, ME).paired_with(PEER));
+        rig.on(Event::Outcome { attempt, group: G, outcome: CasOutcome::Applied(to) });
+        rig
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Command> {
+        self.now += 100;
+        let mut out = Vec::new();
+        self.engine.on(self.now, event, &mut out);
+        out
+    }
+
+    fn record(&mut self, record: GroupRecord) -> Vec<Command> {
+        self.on(Event::Records { nodes: vec![], groups: vec![record], buckets: None })
+    }
+
+    fn capture(&mut self, kind: BodyKind, generation: u64) -> Vec<Command> {
+        let chain = chain(generation);
+        self.on(Event::Captured { group: G, slice: SLICE, kind, generation, rcv_covered: 0, flow: FLOW, chain })
+    }
+
+    fn ack(&mut self, from: Member, epoch: u64, no: u64, chain: ChainHash) -> Vec<Command> {
+        let ack = Ack { group: G, epoch: Epoch(epoch), slice: SLICE, no: CheckpointNo(no), chain };
+        self.on(Event::Acked { from, ack })
+    }
+}
+
+fn up(member: Member, host: &str) -> NodeRecord {
+    NodeRecord { member, state: NodeState::Up, host: host.to_owned(), digest: [0; 32], addr: String::new() }
+}
+
+fn chain(n: u64) -> ChainHash {
+    ChainHash::START.next(&n.to_le_bytes())
+}
+
+fn head(epoch: u64, no: u64, kind: BodyKind) -> CheckpointHead {
+    CheckpointHead {
+        group: G,
+        epoch: Epoch(epoch),
+        slice: SLICE,
+        no: CheckpointNo(no),
+        base: CheckpointNo(if matches!(kind, BodyKind::Delta | BodyKind::Close) { no - 1 } else { 0 }),
+        kind,
+        generation: no,
+        rcv_covered: 0,
+        flow: FLOW,
+        chain: chain(no),
+    }
+}
+
+fn released(out: &[Command]) -> Option<u64> {
+    out.iter().find_map(|c| match c {
+        Command::Release { slice: SLICE, generation } => Some(*generation),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_release_needs_the_recorded_standbys_acknowledgement() {
+    let mut rig = Rig::paired();
+    let out = rig.capture(BodyKind::Create, 1);
+    assert!(matches!(out[..], [Command::Send { to: PEER, head }] if head.no.0 == 1 && head.epoch == Epoch(2)));
+    let amnesiac = Member { inc: Incarnation(6), ..PEER };
+    assert_eq!(rig.ack(amnesiac, 2, 1, chain(1)), [], "another incarnation");
+    assert_eq!(rig.ack(PEER, 1, 1, chain(1)), [], "an older epoch");
+    assert!(matches!(rig.ack(PEER, 2, 1, chain(9))[..], [Command::Diverged { .. }]), "another hash");
+    assert_eq!(released(&rig.ack(PEER, 2, 1, chain(1))), Some(1));
+    rig.capture(BodyKind::Delta, 2);
+    rig.capture(BodyKind::Delta, 5);
+    assert_eq!(released(&rig.ack(PEER, 2, 3, chain(5))), Some(5), "acknowledgements are cumulative");
+}
+
+#[test]
+fn after_a_broken_link_a_full_copy_goes_first() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    rig.on(Event::PeerDown(PEER));
+    assert_eq!(rig.capture(BodyKind::Delta, 2), [], "there is nobody to send to, and nothing may leave");
+    let out = rig.on(Event::PeerUp(PEER));
+    assert!(matches!(out[..], [Command::SendFull { to: PEER, head }] if head.no.0 == 2 && head.kind == BodyKind::Full));
+    assert!(matches!(rig.capture(BodyKind::Delta, 3)[..], [Command::Send { head, .. }] if head.base.0 == 2));
+    assert_eq!(released(&rig.ack(PEER, 2, 2, chain(2))), Some(2));
+}
+
+#[test]
+fn a_standby_acknowledges_what_is_applied_and_only_at_its_records_epoch() {
+    let mut rig = Rig::joined();
+    let from = PEER;
+    let early = rig.on(Event::Checkpoint { from, head: head(2, 1, BodyKind::Create), body: 1 });
+    assert_eq!(early, [], "it waits for the record");
+    let out = rig.record(GroupRecord::fresh(G, PEER).paired_with(ME));
+    assert_eq!(out, [Command::Apply { from, head: head(2, 1, BodyKind::Create), body: 1 }]);
+    let out = rig.on(Event::Applied { from, head: head(2, 1, BodyKind::Create), result: Ok(()) });
+    assert!(matches!(out[..], [Command::SendAck { to: PEER, ack }] if ack.no.0 == 1 && ack.epoch == Epoch(2)));
+    let out = rig.on(Event::Checkpoint { from, head: head(1, 2, BodyKind::Delta), body: 2 });
+    let [Command::DropBody { body: 2 }, Command::SendRefusal { refusal, .. }] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(refusal.cause, RefusalCause::Deposed { current: Epoch(2) });
+    let stranger = Member { node: NodeId(2), inc: Incarnation(1) };
+    let out = rig.on(Event::Checkpoint { from: stranger, head: head(2, 2, BodyKind::Delta), body: 3 });
+    assert!(matches!(&out[1], Command::SendRefusal { refusal, .. } if refusal.cause == RefusalCause::NotOwner));
+    let twice = rig.on(Event::Checkpoint { from, head: head(2, 1, BodyKind::Create), body: 4 });
+    assert!(matches!(twice[..], [Command::DropBody { body: 4 }, Command::SendAck { .. }]));
+}
+
+#[test]
+fn a_promoted_standby_gates_before_it_flips_and_releases_after_the_flip() {
+    let mut rig = Rig::joined();
+    rig.record(GroupRecord::fresh(G, PEER).paired_with(ME));
+    let first = head(2, 1, BodyKind::Create);
+    rig.on(Event::Checkpoint { from: PEER, head: first, body: 1 });
+    // The record comes while the checkpoint is being applied: it is part of what is activated, and not acknowledged.
+    assert_eq!(rig.record(GroupRecord::fresh(G, PEER).paired_with(ME).handed_to(ME)), []);
+    let out = rig.on(Event::Applied { from: PEER, head: first, result: Ok(()) });
+    assert!(matches!(&out[..], [Command::Activate { epoch: Epoch(3), slices, .. }] if slices[0].no.0 == 1), "{out:?}");
+    let out = rig.on(Event::GateClosed { group: G, epoch: Epoch(3) });
+    assert!(matches!(out[..], [Command::RequestFlip { .. }, Command::Plug { .. }]));
+    let out = rig.on(Event::Plugged { group: G, slice: SLICE, ok: true });
+    assert!(matches!(out[..2], [Command::OpenGate { .. }, Command::OpenGroup { .. }]));
+    assert_eq!(released(&rig.capture(BodyKind::Delta, 2)), None, "not steered here yet");
+    assert_eq!(released(&rig.on(Event::Flipped { group: G, epoch: Epoch(3) })), Some(2));
+}
+
+#[test]
+fn after_a_pause_nothing_leaves_before_the_standby_has_answered() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    rig.now += 1_000_000;
+    let out = rig.ack(PEER, 2, 1, chain(1));
+    let [Command::SendProbe { to: PEER, nonce, .. }] = out[..] else { panic!("{out:?}") };
+    let answer = |nonce| Event::ProbeReply { from: PEER, group: G, epoch: Epoch(2), nonce, standing_by: true };
+    assert_eq!(released(&rig.on(answer(nonce - 1))), None, "the answer to another question");
+    assert_eq!(released(&rig.on(answer(nonce))), Some(1));
+}
+
+#[test]
+fn a_deposed_owner_drops_the_group_in_silence() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    let out = rig.record(GroupRecord::fresh(G, ME).paired_with(PEER).handed_to(PEER));
+    assert_eq!(out, [Command::DropGroup { group: G, slices: vec![SLICE] }]);
+    assert_eq!(rig.ack(PEER, 2, 1, chain(1)), []);
+    let dead = NodeRecord { state: NodeState::Dead, ..up(ME, "a") };
+    assert_eq!(rig.on(Event::Records { nodes: vec![dead], groups: vec![], buckets: None }), [Command::Rejoin]);
+    assert_eq!(rig.engine.me(), None);
+}
+
+#[test]
+fn hostile_heads_are_refused() {
+    let mut rig = Rig::joined();
+    rig.record(GroupRecord::fresh(G, PEER).paired_with(ME));
+    let good = head(2, 1, BodyKind::Create);
+    let hostile = [
+        CheckpointHead { no: CheckpointNo(0), ..good },
+        CheckpointHead { no: CheckpointNo(u64::MAX), ..good },
+        CheckpointHead { kind: BodyKind::Delta, base: CheckpointNo(9), ..good },
+        CheckpointHead { slice: SliceId { slot: u32::MAX, inc: 1 }, ..good },
+    ];
+    for (body, head) in (1..).zip(hostile) {
+        let out = rig.on(Event::Checkpoint { from: PEER, head, body });
+        assert!(matches!(out[..], [Command::DropBody { .. }, Command::SendRefusal { .. }]), "{head:?}: {out:?}");
+    }
+    // The waiting room is bounded, and a link's end empties it.
+    let later = |no| CheckpointHead { epoch: Epoch(9), no: CheckpointNo(no), ..good };
+    for no in 1..=64 {
+        assert_eq!(rig.on(Event::Checkpoint { from: PEER, head: later(no), body: no }), []);
+    }
+    let out = rig.on(Event::Checkpoint { from: PEER, head: later(65), body: 65 });
+    assert!(matches!(&out[1], Command::SendRefusal { refusal, .. } if refusal.cause == RefusalCause::Unknown));
+    assert_eq!(rig.on(Event::PeerDown(PEER)).len(), 64);
+}
+
+/// The budget of the commit path is about 1 µs per event; the limit here is loose, for a busy machine.
+#[test]
+fn the_commit_path_is_quick_and_does_not_allocate_commands() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    rig.ack(PEER, 2, 1, chain(1));
+    let mut out = Vec::with_capacity(8);
+    let rounds = 100_000u64;
+    let start = std::time::Instant::now();
+    for n in 2..rounds + 2 {
+        let chain = ChainHash([n as u8; 32]);
+        let event = Event::Captured {
+            group: G,
+            slice: SLICE,
+            kind: BodyKind::Delta,
+            generation: n,
+            rcv_covered: 0,
+            flow: FLOW,
+            chain,
+        };
+        rig.engine.on(rig.now, event, &mut out);
+        let ack = Ack { group: G, epoch: Epoch(2), slice: SLICE, no: CheckpointNo(n), chain };
+        rig.engine.on(rig.now, Event::Acked { from: PEER, ack }, &mut out);
+        assert_eq!(out.len(), 2);
+        out.clear();
+    }
+    let per_event = start.elapsed().as_nanos() / u128::from(2 * rounds);
+    println!("{per_event} ns per event");
+    assert_eq!(out.capacity(), 8);
+    assert!(per_event < 20_000, "{per_event} ns per event");
+}

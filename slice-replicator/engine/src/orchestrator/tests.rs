@@ -1,0 +1,229 @@
+//! The orchestrator's machine, rule by rule. Sequences of faults are the simulator's (`tests/sim`).
+#![allow(clippy::unwrap_used)]
+
+use super::{
+    LinkId, Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent, Receiver, TxnFailure,
+};
+use crate::store::StoreState;
+use escape_proto::{
+    Beat, CasOutcome, FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseState, Member,
+    Mode, NodeId, Revision, ToOrchestrator,
+};
+
+/// An orchestrator with a store that always answers at once.
+struct Rig {
+    machine: Orchestrator,
+    store: StoreState,
+    now: u64,
+    beats: u64,
+}
+
+const fn member(node: u16, inc: u64) -> Member {
+    Member { node: NodeId(node), inc: Incarnation(inc) }
+}
+
+impl Rig {
+    fn started() -> Self {
+        let config = OrchestratorConfig { groups_per_node: 2, new_cluster: [4; 16], ..OrchestratorConfig::default() };
+        let mut rig = Self { machine: Orchestrator::new(config), store: StoreState::default(), now: 0, beats: 0 };
+        rig.on(OrchestratorEvent::Started { image: Box::default() });
+        rig
+    }
+
+    /// Three nodes on three hosts; node 0's groups are Paired with nodes 1 and 2.
+    fn cell() -> Self {
+        let mut rig = Self::started();
+        for n in 0..3 {
+            rig.join(n, request(&format!("h{n}")));
+        }
+        for (group, standby) in [(0, 1), (1, 2)] {
+            let to = GroupRecord::fresh(GroupId(group), member(0, 1)).paired_with(member(standby, 1));
+            assert_eq!(rig.cas(member(0, 1), to), CasOutcome::Applied(to));
+        }
+        rig
+    }
+
+    fn on(&mut self, event: OrchestratorEvent) -> Vec<OrchestratorCommand> {
+        let mut out = Vec::new();
+        self.machine.on(self.now, event, &mut out);
+        let mut at = 0;
+        while let Some(command) = out.get(at).cloned() {
+            at += 1;
+            if let OrchestratorCommand::Txn { id, txn } = command {
+                let conflict = |_| TxnFailure::Conflict { now: Box::new(self.store.clone()) };
+                let result = self.store.clone().apply(&txn).map_err(conflict);
+                if result.is_ok() {
+                    self.store.apply(&txn).unwrap();
+                }
+                self.machine.on(self.now, OrchestratorEvent::TxnDone { id, result }, &mut out);
+            }
+        }
+        out
+    }
+
+    fn join(&mut self, node: u16, request: JoinRequest) -> JoinReply {
+        let out = self.on(OrchestratorEvent::Join { link: LinkId(9), node: NodeId(node), request });
+        out.into_iter()
+            .find_map(|c| match c {
+                OrchestratorCommand::Send { to: Receiver::Link(_), message: FromOrchestrator::Join(reply) } => {
+                    Some(reply)
+                }
+                _ => None,
+            })
+            .unwrap()
+    }
+
+    fn cas(&mut self, from: Member, to: GroupRecord) -> CasOutcome {
+        let out = self.on(OrchestratorEvent::Request { from, request: ToOrchestrator::Cas { attempt: 1, to } });
+        out.into_iter()
+            .find_map(|c| match c {
+                OrchestratorCommand::Send { message: FromOrchestrator::Outcome { outcome, .. }, .. } => Some(outcome),
+                _ => None,
+            })
+            .unwrap()
+    }
+
+    /// Lets time pass by the millisecond; these nodes beat, with these suspicions.
+    fn pass(&mut self, ms: u64, beating: &[(u16, u32)]) -> Vec<Note> {
+        let mut notes = Vec::new();
+        for _ in 0..ms {
+            self.now += 1_000;
+            self.beats += 1;
+            for (n, suspects) in beating {
+                let (node, seq) = (NodeId(*n), self.beats);
+                let beat = Beat { node, inc: Incarnation(1), seq, data_turns: seq, suspects: *suspects };
+                self.on(OrchestratorEvent::Beat(beat));
+            }
+            let out = self.on(OrchestratorEvent::Tick);
+            notes.extend(out.into_iter().filter_map(|c| match c {
+                OrchestratorCommand::Note(note) => Some(note),
+                _ => None,
+            }));
+        }
+        notes
+    }
+
+    fn group(&self, g: u32) -> GroupRecord {
+        *self.store.group(GroupId(g)).unwrap()
+    }
+}
+
+fn request(host: &str) -> JoinRequest {
+    JoinRequest {
+        host: host.to_owned(),
+        digest: [1; 32],
+        addr: "127.0.0.1:1".to_owned(),
+        leases: 2,
+        seen: Revision(0),
+        cluster: None,
+    }
+}
+
+fn is_dead(notes: &[Note], m: Member) -> bool {
+    notes.contains(&Note::Dead { member: m })
+}
+
+#[test]
+fn a_join_gives_a_life_groups_and_leases() {
+    let mut rig = Rig::started();
+    let JoinReply::Joined { me, cluster, leases, .. } = rig.join(0, request("h0")) else { panic!("refused") };
+    assert_eq!((me, cluster, leases.len()), (member(0, 1), [4; 16], 2));
+    assert_eq!(rig.group(1), GroupRecord::fresh(GroupId(1), me));
+    assert_eq!(rig.store.buckets().unwrap().groups.len(), 4_096);
+    // The same node again: its former life is over, its groups and their ids too.
+    let JoinReply::Joined { me, leases, .. } = rig.join(0, request("h0")) else { panic!("refused") };
+    assert_eq!((me, leases[0].lease.0), (member(0, 2), 2));
+    assert_eq!(rig.group(0).mode, Mode::Lost);
+    assert_eq!(rig.group(2), GroupRecord::fresh(GroupId(2), me));
+    assert!(rig.store.leases().filter(|l| l.lease.0 < 2).all(|l| l.state == LeaseState::Draining));
+}
+
+#[test]
+fn who_does_not_fit_is_refused_with_the_cause() {
+    let mut rig = Rig::started();
+    rig.join(0, request("h0"));
+    let ahead = JoinRequest { seen: Revision(99), ..request("h1") };
+    let image = JoinRequest { digest: [2; 32], ..request("h1") };
+    let stranger = JoinRequest { cluster: Some([5; 16]), ..request("h1") };
+    for (bad, why) in [(ahead, "older than what"), (image, "guest image"), (stranger, "belongs to cluster")] {
+        let JoinReply::Refused { cause } = rig.join(1, bad) else { panic!("not refused: {why}") };
+        assert!(cause.contains(why), "{cause}");
+    }
+    let JoinReply::Refused { cause } = rig.join(32, request("h1")) else { panic!("not refused") };
+    assert!(cause.contains("too high"), "{cause}");
+}
+
+#[test]
+fn a_failover_needs_two_suspicions_and_is_one_transaction() {
+    let mut rig = Rig::cell();
+    rig.pass(5, &[(0, 0), (1, 0), (2, 0)]);
+    let notes = rig.pass(40, &[(1, 0), (2, 0)]);
+    assert!(!is_dead(&notes, member(0, 1)), "no standby suspects it");
+    let before = rig.store.revision();
+    let notes = rig.pass(2, &[(1, 1), (2, 0)]);
+    assert!(is_dead(&notes, member(0, 1)));
+    assert_eq!(rig.store.revision(), Revision(before.0 + 1));
+    assert_eq!(
+        rig.group(0),
+        GroupRecord::fresh(GroupId(0), member(0, 1)).paired_with(member(1, 1)).handed_to(member(1, 1))
+    );
+    assert_eq!(rig.group(1).owner, member(2, 1));
+    assert!(rig.store.buckets().unwrap().groups.iter().all(|g| rig.group(g.0).mode != Mode::Lost));
+}
+
+#[test]
+fn the_orchestrators_own_stall_kills_nobody() {
+    let mut rig = Rig::cell();
+    rig.pass(5, &[(0, 0), (1, 0), (2, 0)]);
+    rig.now += 5_000_000;
+    let notes = rig.pass(10, &[(1, 1), (2, 1)]);
+    assert!(!is_dead(&notes, member(0, 1)));
+}
+
+#[test]
+fn only_the_owner_changes_its_group_and_only_by_the_rules() {
+    let mut rig = Rig::cell();
+    let now = rig.group(0);
+    let refused = CasOutcome::Refused(now);
+    assert_eq!(rig.cas(member(1, 1), now.handed_to(member(1, 1))), refused, "not the owner");
+    assert_eq!(rig.cas(member(0, 1), now.solo()), refused, "its standby is up (R2)");
+    assert_eq!(rig.cas(member(0, 1), now.paired_with(member(2, 7))), refused, "no such life");
+    assert_eq!(rig.cas(member(0, 1), now.paired_with(member(0, 1))), refused, "the same host");
+    let jump = GroupRecord { epoch: escape_proto::Epoch(9), ..now };
+    assert_eq!(rig.cas(member(0, 1), jump), refused, "not the next epoch");
+    let next = now.paired_with(member(2, 1));
+    assert_eq!(rig.cas(member(0, 1), next), CasOutcome::Applied(next));
+    assert_eq!(rig.cas(member(0, 1), next), CasOutcome::Applied(next), "the same request again (R1)");
+}
+
+#[test]
+fn a_guest_down_hands_paired_groups_over_and_the_node_stays() {
+    let mut rig = Rig::cell();
+    let request = ToOrchestrator::GuestDown { cause: "triple fault".to_owned() };
+    rig.on(OrchestratorEvent::Request { from: member(0, 1), request });
+    assert_eq!((rig.group(0).owner, rig.group(1).owner), (member(1, 1), member(2, 1)));
+    assert!(rig.store.node(NodeId(0)).unwrap().is_up(member(0, 1)));
+}
+
+#[test]
+fn an_unknown_outcome_is_found_out_and_everybody_hears_of_it() {
+    let mut rig = Rig::cell();
+    let to = rig.group(0).paired_with(member(2, 1));
+    let request = ToOrchestrator::Cas { attempt: 5, to };
+    let mut out = Vec::new();
+    rig.machine.on(rig.now, OrchestratorEvent::Request { from: member(0, 1), request }, &mut out);
+    let Some(OrchestratorCommand::Txn { id, txn }) = out.pop() else { panic!("no transaction") };
+    rig.store.apply(&txn).unwrap();
+    let failure = TxnFailure::Unavailable { cause: "timeout".to_owned() };
+    rig.machine.on(rig.now, OrchestratorEvent::TxnDone { id, result: Err(failure) }, &mut out);
+    rig.now += 1_000_000;
+    let out = rig.on(OrchestratorEvent::Tick);
+    let applied = FromOrchestrator::Outcome { attempt: 5, group: GroupId(0), outcome: CasOutcome::Applied(to) };
+    let to_owner = OrchestratorCommand::Send { to: Receiver::Node(member(0, 1)), message: applied };
+    assert!(out.contains(&to_owner), "{out:?}");
+    let told = |c: &OrchestratorCommand| {
+        matches!(c, OrchestratorCommand::Send { to: Receiver::AllNodes, message: FromOrchestrator::Records { groups, .. } }
+            if groups.contains(&to))
+    };
+    assert!(out.iter().any(told), "the records that changed without an answer are pushed");
+}
