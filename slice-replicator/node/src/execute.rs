@@ -84,11 +84,14 @@ impl Node {
             Command::Cas { attempt, to } => self.orchestrator.send(&ToOrchestrator::Cas { attempt, to }),
             Command::Read { attempt, group } => self.orchestrator.send(&ToOrchestrator::Read { attempt, group }),
             Command::Activate { group, epoch, slices } => {
-                self.groups.set(group, Access::Gated);
+                self.activations.begin(group, epoch, slices.len());
+                if self.puts_gate_off(group, epoch) {
+                    return None;
+                }
+                self.close_gate(group);
                 for s in &slices {
                     self.groups.wait_for_plug(s.flow, group);
                 }
-                self.activations.begin(group, epoch, slices.len());
                 self.milestone(Milestone::GateClosed(group, epoch));
                 return Some(Event::GateClosed { group, epoch });
             }
@@ -106,6 +109,11 @@ impl Node {
             Command::Diverged { slice, detail } => self.quarantine(slice, &detail),
         }
         None
+    }
+
+    /// From here on the group's input is kept.
+    pub(crate) fn close_gate(&mut self, group: GroupId) {
+        self.groups.set(group, Access::Gated);
     }
 
     /// I1: frames that the committed state covers leave, in order.
@@ -132,7 +140,7 @@ impl Node {
                 let mut wire = Vec::new();
                 wire_body::write(&mut wire, Some(&encoded.checkpoint.hash), &body);
                 self.metrics.full_copies += 1;
-                self.peers.send_checkpoint(to, head, &wire, true);
+                self.send_checkpoint(to, head, &wire, true);
             }
             Ok(encoded) => {
                 tracing::error!(slice = %head.slice, image = encoded.checkpoint.number, asked = head.no.0, "full copy of another checkpoint");

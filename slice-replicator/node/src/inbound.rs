@@ -68,6 +68,7 @@ impl Node {
             TombstoneAnswer::NoTombstone | TombstoneAnswer::Reopened => {}
         }
         if !segment.flags.pure_syn() {
+            self.count_before_gate(segment);
             return; // A flow that nobody knows: silence, never an RST.
         }
         let open =
@@ -78,6 +79,13 @@ impl Node {
         }
         self.valve.saw_syn(segment.flow, segment.seq, now);
         self.give_guest(frame);
+    }
+
+    /// A frame of a group that is this node's already, although its gate was never closed (TCP-FAILOVER.md, K).
+    fn count_before_gate(&mut self, segment: &Segment) {
+        let Some(group) = self.groups.of_new_flow(&cell_flow(&segment.flow)) else { return };
+        let owned = self.engine.record(group).is_some_and(|r| Some(r.owner) == self.me);
+        self.metrics.before_gate += u64::from(owned && self.groups.access(group) == Access::Foreign);
     }
 
     /// The mirror has frames.

@@ -25,6 +25,7 @@ mod outbound;
 mod peers;
 mod priority;
 mod run;
+mod sabotage;
 mod slice_table;
 mod stages;
 mod tokens;

@@ -3,11 +3,12 @@
 use crate::error::NodeError;
 use crate::node::Node;
 use crate::peers::PeerChange;
+use escape_engine::Mutant;
 use escape_engine::node::Event;
 use escape_link::PeerFrame;
 use escape_proto::{
     EdgeReply, EdgeRequest, FlowEntry, FromOrchestrator, Hello, Incarnation, JoinReply, JoinRequest, Member, Milestone,
-    NodeId, PROTOCOL_VERSION, Revision, Role, ToOrchestrator,
+    NodeId, NodeState, PROTOCOL_VERSION, Revision, Role, ToOrchestrator,
 };
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -162,10 +163,13 @@ impl Node {
                 self.start_guest()?;
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => return Err(NodeError::JoinRefused(cause)),
-            FromOrchestrator::Records { nodes, groups, leases, buckets, .. } => {
+            FromOrchestrator::Records { mut nodes, mut groups, leases, buckets, .. } => {
+                self.overhears(&mut nodes, &mut groups);
                 let now = Instant::now();
                 for node in &nodes {
-                    self.peers.on_record(node, now);
+                    if self.broken != Some(Mutant::OldEpoch) || node.state == NodeState::Up {
+                        self.peers.on_record(node, now);
+                    }
                     self.watch_peer(node);
                 }
                 if let Some(buckets) = &buckets {

@@ -5,6 +5,8 @@
 pub struct NodeMetrics {
     /// SYNs of groups that this node does not own, dropped.
     pub syn_not_owned: u64,
+    /// Inbound frames of owned groups whose gate was not closed when the fabric steered them here. Must stay 0.
+    pub before_gate: u64,
     /// Inbound frames kept behind a gate.
     pub gated: u64,
     /// Inbound frames dropped because the guest took none for too long.

@@ -10,6 +10,7 @@ use crate::guest_watch::GuestWatch;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig};
 use crate::metrics::NodeMetrics;
 use crate::peers::Peers;
+use crate::sabotage::Sabotage;
 use crate::slice_table::SliceTable;
 use crate::stages::Stages;
 use crate::tokens;
@@ -70,6 +71,7 @@ pub struct Node {
     /// Bodies of checkpoints that wait for a record; the engine bounds their number.
     pub(crate) bodies: HashMap<u64, Vec<u8>>,
     pub(crate) next_body: u64,
+    pub(crate) sabotage: Sabotage,
     /// Images whose arena pages are to be made present. At most one entry per full copy.
     pub(crate) to_prefault: VecDeque<SliceId>,
     /// The peer's frame at hand.
@@ -189,6 +191,7 @@ impl Node {
             leases: Vec::new(),
             bodies: HashMap::new(),
             next_body: 0,
+            sabotage: Sabotage::default(),
             to_prefault: VecDeque::new(),
             inbox: Vec::new(),
             stale: VecDeque::new(),

@@ -149,14 +149,16 @@ impl Node {
         let mut commands = std::mem::take(&mut self.commands);
         tracing::trace!(?event, "event");
         self.engine.on(now, event, &mut commands);
+        let wire = std::mem::take(&mut self.wire);
         commands.retain(|command| match command {
             Command::Send { to, head } => {
                 debug_assert_eq!(head.no.0, number, "engine and image store count alike");
-                self.peers.send_checkpoint(*to, *head, &self.wire, false);
+                self.send_checkpoint(*to, *head, &wire, false);
                 false
             }
             _ => true,
         });
+        self.wire = wire;
         self.execute(&mut commands, None);
         self.commands = commands;
     }

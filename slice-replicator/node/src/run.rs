@@ -135,6 +135,7 @@ impl Node {
         self.report_counts(us);
         self.confirm_flows();
         self.apply_put_off(us);
+        self.do_late(us);
         self.prefault_some();
         Ok(())
     }

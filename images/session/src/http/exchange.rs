@@ -50,6 +50,8 @@ pub(crate) struct Place {
     pub key: SliceKey,
     pub generation: u64,
     pub node: u32,
+    /// Drawn by this guest for this turn: no other guest, and no other run of the same request, has it.
+    pub draw: u64,
 }
 
 /// The HTTP state of a session.
@@ -59,6 +61,9 @@ pub(crate) struct HttpState {
     pub requests: u64,
     counter: u64,
     chain: Link,
+    /// Drawn at each request and shown in its reply and in the next one: a state that clients have seen and that was
+    /// lost cannot be made again by running the same request once more.
+    token: u64,
     phase: Phase,
     /// Root of the key/value map; 0 = none.
     map: u32,
@@ -91,6 +96,7 @@ impl HttpState {
             requests: 0,
             counter: 0,
             chain: chain::START,
+            token: 0,
             phase: Phase::Head { seen: 0 },
             map: 0,
             dirty: 0,
@@ -279,11 +285,13 @@ impl Exchange<'_, '_> {
     fn finish(&mut self, method: &str, target: &str, close: bool, sink: Sink, body: &Link) {
         self.state.chain = chain::next(&self.state.chain, method.as_bytes(), target.as_bytes(), body);
         self.state.requests += 1;
+        let previous_token = self.state.token;
+        self.state.token = mixed(self.place.draw ^ self.state.requests);
         let answer = self.execute(route(method, target), sink, body).unwrap_or_else(|e| match e {
             HeapError::NoRoom { .. } | HeapError::BadSize { .. } => refused(FULL, None),
             _ => refused(DAMAGED, None),
         });
-        self.answer(answer, method == "HEAD", close);
+        self.answer(answer, previous_token, method == "HEAD", close);
     }
 
     fn execute(&mut self, action: Action<'_>, sink: Sink, body: &Link) -> Result<Answer, HeapError> {
@@ -340,7 +348,7 @@ impl Exchange<'_, '_> {
         })
     }
 
-    fn answer(&mut self, answer: Answer, head_only: bool, close: bool) {
+    fn answer(&mut self, answer: Answer, previous_token: u64, head_only: bool, close: bool) {
         let mut head = ReplyHead {
             status: 200,
             content_type: BYTES,
@@ -349,6 +357,8 @@ impl Exchange<'_, '_> {
             close,
             requests: self.state.requests,
             chain: self.state.chain,
+            token: self.state.token,
+            previous_token,
         };
         match answer {
             Answer::Small { status, content_type, body, allow } => {
@@ -372,7 +382,8 @@ impl Exchange<'_, '_> {
     }
 
     fn refuse_and_close(&mut self, r: Refusal, head_only: bool) {
-        self.answer(refused(r, None), head_only, true);
+        // Nothing was executed, so there is nothing new to remember.
+        self.answer(refused(r, None), self.state.token, head_only, true);
     }
 
     fn send_large(&mut self, mut out: Outgoing, close: bool) -> bool {
@@ -418,4 +429,12 @@ fn refused(r: Refusal, allow: Option<&'static str>) -> Answer {
 
 fn small(status: u16, content_type: &'static str, body: Text<SMALL>) -> Answer {
     Answer::Small { status, content_type, body, allow: None }
+}
+
+/// One step of SplitMix64: neighbouring inputs give unrelated outputs.
+const fn mixed(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

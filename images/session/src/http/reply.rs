@@ -20,6 +20,8 @@ pub(crate) struct ReplyHead {
     pub close: bool,
     pub requests: u64,
     pub chain: Link,
+    pub token: u64,
+    pub previous_token: u64,
 }
 
 pub(crate) const JSON: &str = "application/json";
@@ -35,6 +37,8 @@ impl ReplyHead {
             t.str("\r\nContent-Type: ").str(self.content_type).str("\r\nContent-Length: ").dec(self.length);
         }
         t.str("\r\nX-Requests: ").dec(self.requests).str("\r\nX-Chain: ").hex(&self.chain);
+        t.str("\r\nX-Token: ").hex(&self.token.to_be_bytes());
+        t.str("\r\nX-Previous-Token: ").hex(&self.previous_token.to_be_bytes());
         if let Some(allow) = self.allow {
             t.str("\r\nAllow: ").str(allow);
         }

@@ -7,6 +7,7 @@ use crate::session::SessionKind;
 use crate::slot::{SESSION_LAYER, SlotState};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use escape_arena::Heap;
 use escape_capsule::{CapsuleHandle, CapsuleId, CapsuleList, LayerId, SliceError, SliceKey};
 
@@ -18,12 +19,14 @@ pub(crate) struct SessionLayer {
     node: u32,
     /// Idle time after which a session is closed, us; 0 = never.
     idle_us: i64,
+    /// Grows with every turn, from a random start.
+    draws: Cell<u64>,
 }
 
 impl SessionLayer {
-    pub(crate) fn new(memory: Memory, node: u32, idle_timeout_s: u32) -> Self {
+    pub(crate) fn new(memory: Memory, node: u32, idle_timeout_s: u32, seed: u64) -> Self {
         let plugged = vec![0; memory.n_slots() as usize];
-        Self { memory, plugged, node, idle_us: i64::from(idle_timeout_s) * SECOND }
+        Self { memory, plugged, node, idle_us: i64::from(idle_timeout_s) * SECOND, draws: Cell::new(seed) }
     }
 
     /// A session begins.
@@ -51,7 +54,7 @@ impl SessionLayer {
                 Some(SessionKind::Http) => {
                     let (before, mut extent) = (session.http.requests, session.http.heap_extent);
                     let generation = self.memory.refs().word(key.slot).generation();
-                    let place = Place { key, generation, node: self.node };
+                    let place = Place { key, generation, node: self.node, draw: self.draw() };
                     let heap = SliceHeap::new(heap, &mut extent);
                     Exchange { state: &mut session.http, scratch, heap, pipe, place }.run();
                     session.http.heap_extent = extent;
@@ -69,6 +72,13 @@ impl SessionLayer {
                 }
             }
         });
+    }
+
+    /// A number that this guest has not drawn before. Odd steps: 2^64 draws until it repeats.
+    fn draw(&self) -> u64 {
+        let next = self.draws.get().wrapping_add(0xd134_2543_de82_ef95);
+        self.draws.set(next);
+        next
     }
 
     /// Slice clock at which the session is idle for too long.

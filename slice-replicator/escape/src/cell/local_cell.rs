@@ -276,7 +276,13 @@ impl Cell for LocalCell {
     fn zombie_frames(&mut self) -> u64 {
         let Ok(answer) = self.edge.ask("counters", ANSWER_LIMIT) else { return 0 };
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
-        answer.get("zombie_frames").and_then(serde_json::Value::as_u64).unwrap_or(0)
+        let nodes = answer.get("nodes").and_then(serde_json::Value::as_object);
+        let passed = |node: &serde_json::Value| node.get("passed_after_deposed").and_then(serde_json::Value::as_u64);
+        nodes.map_or(0, |nodes| nodes.values().filter_map(passed).sum())
+    }
+
+    fn early_frames(&mut self) -> u64 {
+        (0..self.plan.nodes).filter_map(|n| self.status(n).ok()).map(|status| status.metrics.before_gate).sum()
     }
 
     fn wait_reprotected(&mut self, limit: Duration) -> Result<Reprotection, CellError> {

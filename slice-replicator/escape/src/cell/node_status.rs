@@ -15,6 +15,15 @@ pub struct NodeStatus {
     pub unpaired: u64,
     /// Frames held.
     pub held: u64,
+    /// Its counters.
+    pub metrics: StatusMetrics,
+}
+
+/// The counters that a drill looks at.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct StatusMetrics {
+    /// Frames that were steered to the node before its gate was closed.
+    pub before_gate: u64,
 }
 
 impl NodeStatus {

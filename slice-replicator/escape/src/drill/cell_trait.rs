@@ -29,6 +29,11 @@ pub trait Cell {
     /// Frames of an old owner that passed the fabric after the flip, since the cell started. Must stay 0.
     fn zombie_frames(&mut self) -> u64;
 
+    /// Frames that were steered to a new owner before its gate was closed, since the cell started. Must stay 0.
+    fn early_frames(&mut self) -> u64 {
+        0
+    }
+
     /// Waits until every slice has a standby again.
     fn wait_reprotected(&mut self, limit: Duration) -> Result<Reprotection, CellError>;
 

@@ -28,6 +28,8 @@ pub struct Evidence {
     pub moment_found: bool,
     /// Frames of the old owner that passed the fabric after the flip, in this round.
     pub zombie_frames: u64,
+    /// Frames that came to a new owner before its gate was closed, in this round.
+    pub early_frames: u64,
     /// The new protection and how long it took, ms since the fault; none if it was not there in time.
     pub reprotection: Option<(Reprotection, f64)>,
     /// Milliseconds from the first round's fault to this one's.

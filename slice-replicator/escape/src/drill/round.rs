@@ -51,7 +51,7 @@ struct Moment {
 impl Round<'_> {
     /// Holds the round; the instant is that of the fault.
     pub fn hold(&self, cell: &mut dyn Cell, random: &mut Seeded) -> Result<(Instant, Evidence), DrillError> {
-        let zombies_before = cell.zombie_frames();
+        let (zombies_before, early_before) = (cell.zombie_frames(), cell.early_frames());
         let node = self.choose_node(random)?;
         self.say(&format!("choosing a moment to {} node {node}", self.options.fault));
         thread::sleep(Duration::from_micros(random.below(RANDOM_PAUSE_US)));
@@ -63,6 +63,7 @@ impl Round<'_> {
         self.say("waiting until every slice is protected again");
         let reprotection = Self::reprotection(cell, fault)?;
         let load = self.after_failover()?;
+        let early_frames = cell.early_frames().saturating_sub(early_before);
         self.say("healing the node");
         cell.heal(node, self.options.fault)?;
         thread::sleep(ZOMBIE_WATCH);
@@ -84,6 +85,7 @@ impl Round<'_> {
             held_frames: moment.held_frames,
             moment_found: moment.found,
             zombie_frames,
+            early_frames,
             reprotection,
             offset_ms: 0.0,
         };

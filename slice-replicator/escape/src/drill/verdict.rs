@@ -72,14 +72,28 @@ pub struct Verdict {
     pub gap_goal_met: bool,
 }
 
+/// A wait after detection from which on a client's own retransmission timer (200 ms or more after its first try, which
+/// may lie before the detection) must be suspected.
+const RETRANSMISSION_US: u64 = 180_000;
+/// One session in so many may wait that long (a machine with two cores has hiccups of its own); and one in any case.
+const RESENT_TOLERATED: usize = 100;
+
 impl Verdict {
     /// Judges `rounds`. Nothing to judge is no pass.
     pub fn of(rounds: &[Evidence]) -> Self {
         let gap = Quantiles::of_us(rounds.iter().flat_map(Evidence::gaps_after_detection_us).collect());
         let findings =
             vec![p1(rounds), p2(rounds), p3(rounds), p4(rounds), p5(rounds), failed_over(rounds), protected(rounds)];
-        let kept = gap.p50 <= GAP_LIMIT_P50_MS;
-        let numbers = format!("wait after detection p50 {:.1} ms, limit {GAP_LIMIT_P50_MS} ms", gap.p50);
+        let waits: Vec<u64> = rounds.iter().flat_map(Evidence::gaps_after_detection_us).collect();
+        let resent = waits.iter().filter(|us| **us >= RETRANSMISSION_US).count();
+        let tolerated = (waits.len() / RESENT_TOLERATED).max(1);
+        let kept = gap.p50 <= GAP_LIMIT_P50_MS && resent <= tolerated;
+        let numbers = format!(
+            "wait after detection p50 {:.1} ms, limit {GAP_LIMIT_P50_MS} ms; {resent} of {} sessions waited {} ms or more",
+            gap.p50,
+            waits.len(),
+            RETRANSMISSION_US / 1000
+        );
         let findings = [findings, vec![Finding { promise: Promise::Gap, kept, numbers }]].concat();
         Self { findings, gap, gap_goal_met: gap.p50 <= GAP_GOAL_P50_MS && gap.p99 <= GAP_GOAL_P99_MS }
     }
@@ -124,7 +138,9 @@ fn p3(rounds: &[Evidence]) -> Finding {
 
 fn p4(rounds: &[Evidence]) -> Finding {
     let resets = sum(rounds, Evidence::tally).resets;
-    Finding { promise: Promise::P4, kept: resets == 0, numbers: format!("{resets} connections reset or ended") }
+    let early: u64 = rounds.iter().map(|round| round.early_frames).sum();
+    let numbers = format!("{resets} connections reset or ended, {early} frames came to a guest before its gate");
+    Finding { promise: Promise::P4, kept: resets == 0 && early == 0, numbers }
 }
 
 fn p5(rounds: &[Evidence]) -> Finding {

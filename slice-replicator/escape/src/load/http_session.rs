@@ -58,6 +58,8 @@ pub struct HttpSession {
     issued_chain: Hash,
     answered_chain: Hash,
     answered: u64,
+    /// Token of the last reply.
+    token: Option<u64>,
     parser: ReplyParser,
     receiving: Receiving,
     facts: Option<SessionFacts>,
@@ -72,6 +74,7 @@ impl HttpSession {
             issued_chain: chain::START,
             answered_chain: chain::START,
             answered: 0,
+            token: None,
             parser: ReplyParser::new(),
             receiving: Receiving { first_byte_us: 0, body: BodyCheck::default() },
             facts: None,
@@ -131,7 +134,10 @@ impl HttpSession {
             let step = self.parser.step(&mut bytes);
             match step.map_err(|error| Violation::WrongBytes { count: 1, how: error.to_string() })? {
                 ReplyStep::NeedMore => return Ok(()),
-                ReplyStep::Head(head) => self.check_head(&head)?,
+                ReplyStep::Head(head) => {
+                    self.check_head(&head)?;
+                    self.token = head.token;
+                }
                 ReplyStep::Body(body) => {
                     if let Some(pending) = self.pending.front() {
                         self.receiving.body.feed(&pending.expected.body, body);
@@ -150,6 +156,13 @@ impl HttpSession {
         };
         if head.requests != number || head.chain != pending.chain {
             return Err(self.explain(head, number));
+        }
+        if let (Some(seen), Some(remembered)) = (self.token, head.previous_token)
+            && seen != remembered
+        {
+            // The request before was executed twice: what its first reply revealed was lost, and made again otherwise.
+            let how = format!("the state behind reply {} was lost after the reply was seen", number - 1);
+            return Err(Violation::Lost { count: 1, how });
         }
         if !pending.expected.status.accepts(head.status) {
             let how = format!("request {number}: status {}, expected {:?}", head.status, pending.expected.status);

@@ -17,6 +17,10 @@ pub struct ReplyHead {
     pub chain: Hash,
     /// `Content-Length`, 0 for 204 and 304.
     pub length: u64,
+    /// `X-Token`: drawn when the request was executed. `None`: the service has no such thing.
+    pub token: Option<u64>,
+    /// `X-Previous-Token`: that of the request before, as the session remembers it.
+    pub previous_token: Option<u64>,
 }
 
 /// Why the bytes are no reply of this protocol.
@@ -157,6 +161,7 @@ fn parse_head(head: &[u8]) -> Result<ReplyHead, ReplyError> {
     let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
     let status = status_of(lines.next().unwrap_or_default())?;
     let (mut requests, mut hash, mut length) = (None, None, None);
+    let (mut token, mut previous_token) = (None, None);
     for line in lines.filter(|line| !line.is_empty()) {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
         let (name, value) = line.split_at(colon);
@@ -165,6 +170,10 @@ fn parse_head(head: &[u8]) -> Result<ReplyHead, ReplyError> {
             requests = decimal(value);
         } else if name.eq_ignore_ascii_case(b"X-Chain") {
             hash = chain::from_hex(value);
+        } else if name.eq_ignore_ascii_case(b"X-Token") {
+            token = hexadecimal(value);
+        } else if name.eq_ignore_ascii_case(b"X-Previous-Token") {
+            previous_token = hexadecimal(value);
         } else if name.eq_ignore_ascii_case(b"Content-Length") {
             length = decimal(value);
         }
@@ -175,6 +184,8 @@ fn parse_head(head: &[u8]) -> Result<ReplyHead, ReplyError> {
         status,
         requests: requests.ok_or(ReplyError::Header { name: "X-Requests" })?,
         chain: hash.ok_or(ReplyError::Header { name: "X-Chain" })?,
+        token,
+        previous_token,
         length: if bodiless { 0 } else { length.ok_or(ReplyError::Header { name: "Content-Length" })? },
     })
 }
@@ -184,6 +195,10 @@ fn status_of(line: &[u8]) -> Result<u16, ReplyError> {
     let rest = line.strip_prefix(b"HTTP/1.1 ").ok_or_else(refused)?;
     let code = rest.split(|&byte| byte == b' ').next().and_then(decimal).ok_or_else(refused)?;
     u16::try_from(code).ok().filter(|code| (100..600).contains(code)).ok_or_else(refused)
+}
+
+fn hexadecimal(text: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
 fn decimal(text: &[u8]) -> Option<u64> {

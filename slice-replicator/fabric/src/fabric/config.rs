@@ -36,6 +36,9 @@ pub struct FabricConfig {
     /// When an entry learned from a SYN expires, unless its owner confirms it by [`super::Fabric::set_flows`]; so a SYN
     /// flood cannot fill the table for good. `None`: entries stay until deleted.
     pub learned_expiry: Option<Duration>,
+    /// Old owners lose the permission to send when their groups are steered elsewhere. `false` is a deliberate fault of
+    /// drills.
+    pub revoke: bool,
 }
 
 impl FabricConfig {
@@ -50,6 +53,7 @@ impl FabricConfig {
             tcp_ports: tcp_ports.to_vec(),
             hash_seed: 0,
             learned_expiry: None,
+            revoke: true,
         }
     }
 

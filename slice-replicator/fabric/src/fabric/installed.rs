@@ -89,7 +89,7 @@ impl Fabric {
         }
         transaction.add_elements(BUCKET, &buckets);
         transaction.add_elements(PAIR, &flows);
-        Placement::default().plan(&changes, &mut transaction);
+        Placement::default().plan(&changes, true, &mut transaction);
         self.nft.commit(transaction)?;
         self.placement = Placement::default();
         self.placement.record(&changes);
@@ -312,7 +312,7 @@ impl Fabric {
         more: impl FnOnce(&mut Transaction),
     ) -> Result<Duration, FabricError> {
         let mut transaction = self.nft.begin(&self.config.table);
-        self.placement.plan(changes, &mut transaction);
+        self.placement.plan(changes, self.config.revoke, &mut transaction);
         more(&mut transaction);
         let result = self.nft.commit(transaction);
         match &result {

@@ -69,8 +69,9 @@ impl Placement {
         changed.map(|(mark, old)| (*mark, left(old))).collect()
     }
 
-    /// Adds to `transaction` what turns the kernel's sets into this picture with `changes`.
-    pub(super) fn plan(&self, changes: &[(u32, Interfaces)], transaction: &mut Transaction) {
+    /// Adds to `transaction` what turns the kernel's sets into this picture with `changes`. Without `revoke` (a deliberate
+    /// fault of drills) an old owner may go on sending.
+    pub(super) fn plan(&self, changes: &[(u32, Interfaces)], revoke: bool, transaction: &mut Transaction) {
         let mut removed = Entries::default();
         let mut added = Entries::default();
         for (mark, new) in changes {
@@ -86,7 +87,9 @@ impl Placement {
         }
         transaction.destroy_elements(OWNER, &keys(&removed.owner));
         transaction.destroy_elements(MIRROR, &keys(&removed.mirror));
-        transaction.destroy_elements(MAY_SEND, &keys(&removed.may_send));
+        if revoke {
+            transaction.destroy_elements(MAY_SEND, &keys(&removed.may_send));
+        }
         transaction.add_elements(OWNER, &added.owner);
         transaction.add_elements(MIRROR, &added.mirror);
         transaction.add_elements(MAY_SEND, &added.may_send);

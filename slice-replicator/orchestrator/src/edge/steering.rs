@@ -5,6 +5,7 @@ use super::deposed_watch::{DeposedWatch, SentFrames};
 use super::flow_backlog::{FlowBacklog, FlowChange};
 use super::interfaces::Interfaces;
 use crate::error::ProcessError;
+use escape_engine::Mutant;
 use escape_engine::edge::GroupSteering;
 use escape_fabric::fabric::{Contents, Fabric, FabricConfig, FabricCounters, FabricError, Flow, GroupPlace};
 use escape_proto::{BucketTable, GroupId};
@@ -54,6 +55,7 @@ impl Steering {
         let mut template = FabricConfig::new(&config.uplink, config.service_ip, config.service_mac, &config.tcp_ports);
         template.hash_seed = config.secrets.placement_seed;
         template.learned_expiry = (config.learned_expiry_s > 0).then(|| Duration::from_secs(config.learned_expiry_s));
+        template.revoke = config.broken.as_deref() != Some(Mutant::OldEpoch.name());
         let former = Fabric::flows_in_force(interfaces.namespace(), &template.table).ok();
         let fabric = match &former {
             Some(flows) => {
