@@ -1,8 +1,16 @@
 //! What a node must be told.
 
+use crate::error::NodeError;
+use escape_abi::layout::{LEASE_SLOTS, SLOTS_MAX};
 use escape_link::pki::ClusterSecrets;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+/// Nodes have the ids below the width of a set of suspects.
+const NODE_ID_MAX: u16 = 31;
+/// RAM that a guest can have, MiB.
+const RAM_MIB: RangeInclusive<u32> = 16..=2030;
 
 /// Configuration of one node (TOML; unknown keys are refused).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +60,32 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// Looks for values that no node can run with.
+    ///
+    /// # Errors
+    /// [`NodeError::Config`] names the first one and what is possible.
+    pub fn check(&self) -> Result<(), NodeError> {
+        let ServiceConfig { http_port, stream_port, .. } = self.service;
+        let TimingConfig { heartbeat_ms, suspect_after_ms, .. } = self.timing;
+        let slots_ok = self.n_slots.is_multiple_of(LEASE_SLOTS) && (1..=SLOTS_MAX).contains(&self.n_slots);
+        let wrong = if self.id > NODE_ID_MAX {
+            format!("id: {} is out of range (0 to {NODE_ID_MAX})", self.id)
+        } else if !slots_ok {
+            format!("n_slots: {} is impossible (a multiple of {LEASE_SLOTS} up to {SLOTS_MAX})", self.n_slots)
+        } else if !self.ram_mib.is_multiple_of(2) || !RAM_MIB.contains(&self.ram_mib) {
+            format!("ram_mib: {} is impossible (even, {} to {})", self.ram_mib, RAM_MIB.start(), RAM_MIB.end())
+        } else if http_port == 0 || stream_port == 0 || http_port == stream_port {
+            format!("service: ports {http_port} and {stream_port} must differ and not be 0")
+        } else if heartbeat_ms == 0 || suspect_after_ms <= heartbeat_ms {
+            format!(
+                "timing: suspect_after_ms ({suspect_after_ms}) must exceed heartbeat_ms ({heartbeat_ms}), which must not be 0"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(NodeError::Config(wrong))
+    }
+
     /// The address under which peers call.
     pub const fn advertised(&self) -> SocketAddr {
         self.listen

@@ -9,6 +9,7 @@ use escape_vmm::Fault;
 use mio::Interest;
 use mio::unix::SourceFd;
 use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
 
 /// Longest line; a longer one is dropped.
 const LINE_MAX: usize = 256;
@@ -101,6 +102,8 @@ impl Node {
             "capture": format!("{:?}", self.capturer.metrics()),
             "images": format!("{:?}", self.images.metrics()),
             "ingress": format!("{:?}", self.ingress.metrics()),
+            "listener": format!("{:?}", self.listener.counters()),
+            "heartbeats_forged": self.heartbeat.pulse().forged.load(Ordering::Relaxed),
             "tombstones": format!("{:?}", self.tombstones.metrics()),
             "vm": format!("{:?}", self.vm.metrics()),
         })

@@ -24,6 +24,14 @@ pub enum CommandError {
         /// Why.
         source: std::io::Error,
     },
+    /// A part's configuration is wrong; the cause tells line and column where there is one.
+    #[error("{}: {cause}", path.display())]
+    PartConfig {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
     /// A part of a cell ended with an error.
     #[error("{part}: {cause}")]
     Part {
@@ -57,7 +65,7 @@ impl CommandError {
             Self::Cell(source) | Self::Bench(BenchError::Setup { source, .. }) if lacks_privileges(source) => {
                 Exit::Environment
             }
-            Self::Read { .. } => Exit::Usage,
+            Self::Read { .. } | Self::PartConfig { .. } => Exit::Usage,
             Self::Part { .. }
             | Self::Cell(_)
             | Self::Bench(_)

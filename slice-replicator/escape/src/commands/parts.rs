@@ -3,7 +3,7 @@
 use super::CommandError;
 use crate::cli::PartArgs;
 use crate::exit::Exit;
-use escape_node::{Ended, Node, NodeConfig};
+use escape_node::{Ended, Node, NodeConfig, NodeError};
 use serde::de::DeserializeOwned;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,7 +13,10 @@ use std::path::Path;
 pub fn node(args: &PartArgs) -> Result<Exit, CommandError> {
     log_to_stderr();
     let config: NodeConfig = read(&args.config)?;
-    let ended = Node::new(config).and_then(|mut node| node.run()).map_err(|e| part("node", &e))?;
+    let ended = config.check().and_then(|()| Node::new(config)?.run()).map_err(|e| match e {
+        NodeError::Config(cause) => CommandError::PartConfig { path: args.config.clone(), cause },
+        other => part("node", &other),
+    })?;
     match ended {
         Ended::Stopped => Ok(Exit::Done),
         Ended::Rejoin => {
@@ -40,7 +43,8 @@ pub fn orchestrator(args: &PartArgs) -> Result<Exit, CommandError> {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CommandError> {
     let text = std::fs::read_to_string(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
-    toml::from_str(&text).map_err(|source| CommandError::Part { part: "configuration", cause: source.to_string() })
+    toml::from_str(&text)
+        .map_err(|source| CommandError::PartConfig { path: path.to_owned(), cause: source.to_string() })
 }
 
 /// An error with its causes, printed once.
