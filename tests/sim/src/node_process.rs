@@ -70,6 +70,7 @@ impl World {
         let life = self.last_life;
         let config = NodeConfig {
             replace_after_us: 200_000,
+            sync_stall_us: 150_000,
             syncs_max: 2,
             fulls_max: 2,
             broken: self.plan.broken,

@@ -132,7 +132,7 @@ impl NodeEngine {
             let Some(g) = self.owned.get_mut(&group) else { continue };
             if matches!(g.stage, Stage::Running | Stage::Plugging(_)) {
                 g.restart = true;
-                self.abandon_sync(group);
+                self.abandon_sync(group, out);
             }
         }
         self.guest_reported_at = None;

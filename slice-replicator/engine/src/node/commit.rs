@@ -60,7 +60,10 @@ impl NodeEngine {
         if g.record.epoch != ack.epoch && !old_accepted {
             return;
         }
-        g.candidate_current |= role == Role::Candidate;
+        if role == Role::Candidate {
+            g.candidate_current = true;
+            g.candidate_heard_at = now;
+        }
         let Some(e) = self.ledger.get_mut(ack.slice).filter(|e| e.group == ack.group) else { return };
         let generation = match e.acknowledged(ack.no, ack.chain) {
             Acknowledged::Covers(generation) => generation,
@@ -96,11 +99,11 @@ impl NodeEngine {
             RefusalCause::NotOwner => self.doubt(now, refusal.group, out),
             RefusalCause::NeedFull { .. } => self.lacks_base(now, role, refusal, None, out),
             RefusalCause::NoRoom if role == Role::Candidate => {
-                let until = now + 10 * self.config.replace_after_us;
+                let until = now + 10 * self.config.sync_stall_us;
                 if let Some(g) = self.owned.get_mut(&refusal.group) {
                     g.avoid = Some((from, until));
                 }
-                self.abandon_sync(refusal.group);
+                self.abandon_sync(refusal.group, out);
             }
             RefusalCause::Corrupt { .. } | RefusalCause::NoRoom | RefusalCause::Unknown => {
                 let later = now + self.config.full_retry_us;
@@ -141,7 +144,7 @@ impl NodeEngine {
         t.sent = 0;
         if closed {
             // The own image is gone; only a new epoch makes the receiver forget its half.
-            return self.abandon_sync(refusal.group);
+            return self.abandon_sync(refusal.group, out);
         }
         let pump = g.pump_mut(role);
         pump.cursor = pump.cursor.min(position);

@@ -23,6 +23,9 @@ pub struct NodeConfig {
     pub full_retry_us: u64,
     /// A standby that is Up but has had no link for this long is replaced if another candidate is there (T3, R2).
     pub replace_after_us: u64,
+    /// A candidate that has not acknowledged for this long is given up: it must not hold output back (T3). Once the
+    /// record is being changed it cannot be given up any more (R1).
+    pub sync_stall_us: u64,
     /// Groups that sync a new standby at once: few, so that bulk copies leave room for commits.
     pub syncs_max: usize,
     /// After a failover or the loss of standbys, no new standby is synced for this long: first the clients' requests.
@@ -52,6 +55,7 @@ impl NodeConfig {
             probe_resend_us: 20_000,
             full_retry_us: 20_000,
             replace_after_us: 1_000_000,
+            sync_stall_us: 1_000_000,
             syncs_max: 4,
             calm_us: 30_000,
             fulls_max: 16,

@@ -88,6 +88,8 @@ pub(super) struct OwnedGroup {
     pub candidate_linked: bool,
     /// The candidate has shown that its record is of the present epoch, so that it has forgotten all older images (R6).
     pub candidate_current: bool,
+    /// When it last acknowledged or answered.
+    pub candidate_heard_at: Micros,
     /// It was asked for that: nonce and time.
     pub candidate_asked: Option<(u64, Micros)>,
     /// Since when the standby has had no link.
@@ -126,6 +128,7 @@ impl OwnedGroup {
             standby_linked: false,
             candidate_linked: false,
             candidate_current: false,
+            candidate_heard_at: 0,
             candidate_asked: None,
             standby_lost_at: None,
             standby_pump: Pump { cursor: 0, in_flight: 0, resume_at: None },

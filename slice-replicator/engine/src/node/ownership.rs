@@ -174,7 +174,7 @@ impl NodeEngine {
                     g.candidate_pump = Pump::default();
                     self.forget_unacked(group, Role::Candidate);
                 } else {
-                    self.abandon_sync(group);
+                    self.abandon_sync(group, out);
                 }
             }
         }

@@ -37,8 +37,14 @@ impl NodeEngine {
             }
             return;
         }
-        if g.candidate().is_some_and(|c| self.view.is_over(c)) {
-            self.abandon_sync(group);
+        if let Some(candidate) = g.candidate() {
+            let stalled = now.saturating_sub(g.candidate_heard_at) >= self.config.sync_stall_us;
+            if stalled && let Some(g) = self.owned.get_mut(&group) {
+                g.avoid = Some((candidate, now + 10 * self.config.sync_stall_us));
+            }
+            if stalled || self.view.is_over(candidate) {
+                self.abandon_sync(group, out);
+            }
         }
         let Some(g) = self.owned.get(&group) else { return };
         let lost_for = g.standby_lost_at.map_or(0, |at| now.saturating_sub(at));
@@ -111,6 +117,7 @@ impl NodeEngine {
         g.change = Change::Syncing(candidate);
         g.forget_candidate();
         g.candidate_linked = true;
+        g.candidate_heard_at = now;
         for slice in self.members(group) {
             if let Some(e) = self.ledger.get_mut(slice) {
                 e.candidate = Track::default();
@@ -220,6 +227,7 @@ impl NodeEngine {
         let Some(g) = self.owned.get_mut(&group) else { return };
         if epoch == g.record.epoch && g.candidate_asked.is_some_and(|(asked, _)| asked == nonce) {
             g.candidate_current = true;
+            g.candidate_heard_at = now;
             self.sync_progress(now, group, out);
         }
     }
@@ -258,7 +266,7 @@ impl NodeEngine {
 
     /// T4 and T11: nothing leaves from here until the outcome (R3). The own image has all that was captured.
     fn hold_for_solo(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
-        self.abandon_sync(group);
+        self.abandon_sync(group, out);
         self.calm_until = now + self.config.calm_us;
         let Some(g) = self.owned.get_mut(&group) else { return };
         g.change = Change::Hold;
@@ -315,14 +323,14 @@ impl NodeEngine {
         g.cas = None;
         g.retry_at = Some(later);
         match g.change {
-            Change::Recording(_) => self.abandon_sync(group),
+            Change::Recording(_) => self.abandon_sync(group, out),
             _ => g.change = Change::None,
         }
         self.settle_all(group, out);
     }
 
     /// Gives a sync up. Its receiver may keep images of this epoch: it is not asked again before the next one.
-    pub(super) fn abandon_sync(&mut self, group: GroupId) {
+    pub(super) fn abandon_sync(&mut self, group: GroupId, out: &mut Vec<Command>) {
         let Some(g) = self.owned.get_mut(&group) else { return };
         let Some(candidate) = g.candidate() else { return };
         if g.cas.is_some() {
@@ -341,6 +349,8 @@ impl NodeEngine {
                 self.remove_slice(slice);
             }
         }
+        // What only the candidate held back may leave.
+        self.settle_all(group, out);
     }
 
     /// T11: asks for the Paired groups to be taken over while the guest cannot run them.
