@@ -130,8 +130,10 @@ pub struct TimingConfig {
     pub heartbeat_ms: u64,
     /// Silence after which a peer is suspected, milliseconds.
     pub suspect_after_ms: u64,
-    /// No progress of a data thread or of a guest's main loop for this long = hung, milliseconds.
+    /// Beats of a peer whose data thread makes no progress for this long = it hangs, milliseconds.
     pub progress_timeout_ms: u64,
+    /// No sign of life of the own guest's main loop for this long = it hangs, milliseconds.
+    pub guest_timeout_ms: u64,
     /// State that changed without output is committed within this, milliseconds.
     pub max_staleness_ms: u64,
     /// A gap of the data thread longer than this makes it ask before it releases (T7), milliseconds.
@@ -143,7 +145,8 @@ impl Default for TimingConfig {
         Self {
             heartbeat_ms: 3,
             suspect_after_ms: 12,
-            progress_timeout_ms: 100,
+            progress_timeout_ms: 300,
+            guest_timeout_ms: 120,
             max_staleness_ms: 20,
             pause_limit_ms: 12,
         }

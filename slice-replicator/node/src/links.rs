@@ -66,10 +66,13 @@ impl Node {
             }
             PeerFrame::Refusal(ref refusal) => {
                 tracing::debug!(peer = %from, ?refusal, "refused");
-                self.engine_event(Event::Refused { from, refusal: refusal.clone() });
+                if !self.is_deaf(refusal.group) {
+                    self.engine_event(Event::Refused { from, refusal: refusal.clone() });
+                }
             }
             PeerFrame::Probe { group, epoch, nonce } => self.engine_event(Event::Probe { from, group, epoch, nonce }),
             PeerFrame::ProbeReply { group, epoch, nonce, standing_by } => {
+                let (epoch, standing_by) = self.hears(group, epoch, standing_by);
                 self.engine_event(Event::ProbeReply { from, group, epoch, nonce, standing_by });
             }
         }
@@ -180,7 +183,9 @@ impl Node {
                 self.peers.call(self.poll.registry(), now);
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {
-                self.engine_event(Event::Outcome { attempt, group, outcome });
+                if !self.is_deaf(group) {
+                    self.engine_event(Event::Outcome { attempt, group, outcome });
+                }
             }
         }
         Ok(())

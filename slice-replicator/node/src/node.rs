@@ -205,7 +205,7 @@ impl Node {
             orchestrator: Upstream::new(Role::Orchestrator, config.orchestrator, tokens::ORCHESTRATOR),
             edge: Upstream::new(Role::Edge, config.edge, tokens::EDGE),
             heartbeat,
-            guest_watch: GuestWatch::new(config.timing.progress_timeout_ms * 1000),
+            guest_watch: GuestWatch::new(config.timing.guest_timeout_ms * 1000),
             guest_running: false,
             wants_rejoin: false,
             stopping: false,

@@ -4,7 +4,7 @@
 use crate::node::Node;
 use escape_engine::Mutant;
 use escape_engine::node::Event;
-use escape_proto::{CheckpointHead, Epoch, GroupId, GroupRecord, Member, NodeRecord, NodeState};
+use escape_proto::{CheckpointHead, Epoch, GroupId, GroupRecord, Member, Mode, NodeRecord, NodeState};
 use std::collections::VecDeque;
 
 /// Mutant "early release": checkpoints leave this much after the output that they cover.
@@ -55,6 +55,20 @@ impl Node {
                 self.close_gate(group);
                 self.engine_event(Event::GateClosed { group, epoch });
             }
+        }
+    }
+
+    /// Mutant "old epoch": does this node believe to own the group, whatever it is told?
+    pub(crate) fn is_deaf(&self, group: GroupId) -> bool {
+        let paired = || self.engine.record(group).is_some_and(|r| r.mode == Mode::Paired);
+        self.broken == Some(Mutant::OldEpoch) && self.engine.owns(group) && paired()
+    }
+
+    /// Mutant "old epoch": every standby still stands by.
+    pub(crate) fn hears(&self, group: GroupId, epoch: Epoch, standing_by: bool) -> (Epoch, bool) {
+        match self.engine.record(group) {
+            Some(own) if self.is_deaf(group) => (own.epoch, true),
+            _ => (epoch, standing_by),
         }
     }
 

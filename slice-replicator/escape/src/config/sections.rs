@@ -99,7 +99,7 @@ impl Default for Timings {
         Self {
             heartbeat_ms: 3,
             suspect_after_ms: 12,
-            progress_timeout_ms: 100,
+            progress_timeout_ms: 300,
             max_staleness_ms: 20,
             pause_limit_ms: 12,
         }
