@@ -85,6 +85,7 @@ impl Node {
             Command::Read { attempt, group } => self.orchestrator.send(&ToOrchestrator::Read { attempt, group }),
             Command::Activate { group, epoch, slices } => {
                 self.activations.begin(group, epoch, slices.len());
+                slices.iter().for_each(|s| self.unplugged_by_crash(s.slice));
                 if self.puts_gate_off(group, epoch) {
                     return None;
                 }
@@ -109,6 +110,15 @@ impl Node {
             Command::Diverged { slice, detail } => self.quarantine(slice, &detail),
         }
         None
+    }
+
+    /// T11: a slice of a guest that died is plugged again from the own image; what its former life held is void.
+    fn unplugged_by_crash(&mut self, slice: SliceId) {
+        if self.slices.remove(slice).is_some() {
+            self.capturer.forget(vmm_slice(slice), self.vm.slots());
+            self.valve.discard(vmm_slice(slice));
+            self.commits.forget(slice.slot);
+        }
     }
 
     /// From here on the group's input is kept.

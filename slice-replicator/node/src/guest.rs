@@ -13,6 +13,8 @@ use escape_engine::node::Event;
 use escape_proto::{FlowEntry, LeaseRecord, LeaseState, Milestone, SliceCounts, SliceId, ToOrchestrator};
 use escape_vmm::commit::Role;
 
+/// Boots of the guest that one lease generation has room for.
+const BOOTS_PER_LEASE: u32 = 256;
 /// Messages taken per call.
 const MESSAGES_PER_TURN_MAX: usize = 1024;
 /// Figures for people are sent this often, microseconds.
@@ -110,7 +112,15 @@ impl Node {
     }
 
     fn owns_lease_of(&self, id: SliceId) -> bool {
-        self.leases.iter().any(|l| l.lease.0 == id.slot / LEASE_SLOTS && u64::from(l.generation) == id.inc >> 32)
+        let offered = |l: &&LeaseRecord| self.offered_generation(l).is_some_and(|g| u64::from(g) == id.inc >> 32);
+        self.leases.iter().any(|l| l.lease.0 == id.slot / LEASE_SLOTS && offered(&l))
+    }
+
+    /// Upper half of the incarnations that this boot of the guest may give: one that has forgotten its slots never
+    /// repeats an id (I9). `None`: too many boots for one lease.
+    fn offered_generation(&self, lease: &LeaseRecord) -> Option<u32> {
+        (self.boots < BOOTS_PER_LEASE)
+            .then(|| lease.generation.checked_mul(BOOTS_PER_LEASE)?.checked_add(self.boots))?
     }
 
     /// Leases of this node: their memslots are added now, never during a failover.
@@ -137,7 +147,12 @@ impl Node {
 
     fn offer_lease(&mut self, lease: &LeaseRecord) {
         let first_slot = lease.lease.0 * LEASE_SLOTS;
-        self.vm.control().send(HostMessage::Lease { first_slot, generation: lease.generation });
+        match self.offered_generation(lease) {
+            Some(generation) => {
+                self.vm.control().send(HostMessage::Lease { first_slot, generation });
+            }
+            None => tracing::error!(lease = %lease.lease, boots = self.boots, "no incarnations left in a lease"),
+        }
     }
 
     /// The memslot of the lease that a slot belongs to.
@@ -174,10 +189,25 @@ impl Node {
         self.milestone(Milestone::GuestDown(self.guest_cause.clone()));
         self.engine_event(Event::GuestDown);
         self.rx_backlog.clear();
+        self.spend_leases();
+        self.boots += 1;
         let vm = &mut self.vm;
         if let Err(error) = crate::affinity::unpinned(self.config.cpu, || vm.restart()) {
             tracing::error!(%error, "the guest cannot be started again: this node starts over");
             self.wants_rejoin = true;
+        }
+    }
+
+    /// Slices of these leases live on elsewhere: their slots are not this guest's to give any more. (The store takes
+    /// the leases back when this node joins anew.)
+    fn spend_leases(&mut self) {
+        let Self { leases, slices, .. } = self;
+        leases.retain(|l| {
+            let slots = l.lease.0 * LEASE_SLOTS..(l.lease.0 + 1) * LEASE_SLOTS;
+            slots.into_iter().all(|slot| slices.at(slot).is_none())
+        });
+        if leases.is_empty() {
+            tracing::warn!("no lease is left for new sessions: this node serves what it has until it joins anew");
         }
     }
 

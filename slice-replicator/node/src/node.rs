@@ -102,6 +102,8 @@ pub struct Node {
     pub(crate) cluster: [u8; 16],
     pub(crate) digest: [u8; 32],
     pub(crate) guest_cause: String,
+    /// Times that the guest was started again.
+    pub(crate) boots: u32,
     pub(crate) counts_at: u64,
     pub(crate) suspects_told: u32,
     pub(crate) operator_line: Vec<u8>,
@@ -212,6 +214,7 @@ impl Node {
             cluster: [0; 16],
             digest: escape_images::digest(escape_images::freestanding()),
             guest_cause: String::new(),
+            boots: 0,
             counts_at: 0,
             suspects_told: 0,
             operator_line: Vec::new(),
