@@ -23,6 +23,9 @@ pub enum Command {
     Boot {
         /// The image file (TOML); a sample with every default is images/freestanding.toml
         image: PathBuf,
+        /// At the end, print when each step of the boot was done (JSON, the last line)
+        #[arg(long)]
+        times: bool,
     },
     /// Run one node of a cell
     Node(PartArgs),
@@ -110,6 +113,9 @@ pub enum Bench {
     },
     /// From exec to the guest's first answer
     Boot {
+        /// Boots, one after the other
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        runs: u32,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -27,6 +27,7 @@ mod priority;
 mod run;
 mod sabotage;
 mod slice_table;
+pub mod solo;
 mod stages;
 mod tokens;
 mod upstream;

@@ -50,6 +50,7 @@ impl LocalCell {
         let orchestrator = CellProcess::start(Launch {
             name: "orchestrator".into(),
             part: "orchestrator",
+            options: &[],
             config: plan.orchestrator(&authority, store.as_raw_fd())?,
             namespace: &network.orchestrator,
             descriptors: vec![store.as_fd()],
@@ -57,6 +58,7 @@ impl LocalCell {
         let edge = CellProcess::start(Launch {
             name: "edge".into(),
             part: "edge",
+            options: &[],
             config: plan.edge(&authority)?,
             namespace: &network.edge,
             descriptors: Vec::new(),
@@ -98,6 +100,7 @@ impl LocalCell {
         let process = CellProcess::start(Launch {
             name: format!("node {node}"),
             part: "node",
+            options: &[],
             config,
             namespace: &port.namespace,
             descriptors: vec![port.tap.as_fd(), port.mirror.as_fd()],

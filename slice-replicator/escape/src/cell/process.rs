@@ -34,8 +34,10 @@ pub struct CellProcess {
 pub struct Launch<'a> {
     /// For messages.
     pub name: String,
-    /// Subcommand: `node`, `edge`, `orchestrator`.
+    /// Subcommand: `node`, `edge`, `orchestrator`, `boot`.
     pub part: &'a str,
+    /// Options of the subcommand.
+    pub options: &'a [&'a str],
     /// Its configuration, TOML.
     pub config: String,
     /// Where it lives.
@@ -53,7 +55,7 @@ impl CellProcess {
         let name = launch.name;
         let config = memory_file(&launch.config).map_err(CellSetupError::os(format!("configuration of {name}")))?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg(launch.part).arg(format!("/proc/self/fd/{}", config.as_raw_fd()));
+        command.arg(launch.part).args(launch.options).arg(format!("/proc/self/fd/{}", config.as_raw_fd()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let namespace = launch.namespace.as_fd().as_raw_fd();
         let mut inherited: Vec<RawFd> = launch.descriptors.iter().map(AsRawFd::as_raw_fd).collect();

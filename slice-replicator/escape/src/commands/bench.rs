@@ -1,7 +1,7 @@
 //! `escape bench`: figures.
 
 use super::CommandError;
-use crate::bench::{LatencyPlan, measure_latency};
+use crate::bench::{LatencyPlan, measure_boot, measure_latency};
 use crate::cli::Bench;
 use crate::exit::Exit;
 
@@ -9,13 +9,23 @@ use crate::exit::Exit;
 pub fn run(what: &Bench) -> Result<Exit, CommandError> {
     match what {
         Bench::Latency { rounds, cpus, json } => latency(*rounds, cpus, *json),
-        Bench::Boot { .. } => Err(CommandError::NotAvailable("escape bench boot")),
+        Bench::Boot { runs, json } => boot(*runs, *json),
     }
 }
 
 fn latency(rounds: u32, cpus: &[u16], json: bool) -> Result<Exit, CommandError> {
     let plan = LatencyPlan { rounds: rounds as usize, cpus: cpus.to_vec(), ..LatencyPlan::default() };
     let report = measure_latency(&plan)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(Exit::Done)
+}
+
+fn boot(runs: u32, json: bool) -> Result<Exit, CommandError> {
+    let report = measure_boot(runs)?;
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

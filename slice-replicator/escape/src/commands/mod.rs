@@ -17,7 +17,7 @@ use crate::exit::Exit;
 /// Does what the command line asks.
 pub fn run(cli: Cli) -> Result<Exit, CommandError> {
     match cli.command {
-        Command::Boot { image } => boot::run(&image),
+        Command::Boot { image, times } => boot::run(&image, times),
         Command::Node(args) => parts::node(&args),
         Command::Edge(args) => parts::edge(&args),
         Command::Orchestrator(args) => parts::orchestrator(&args),

@@ -48,7 +48,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CommandError> {
 }
 
 /// An error with its causes, printed once.
-fn part(part: &'static str, error: &dyn std::error::Error) -> CommandError {
+pub(super) fn part(part: &'static str, error: &dyn std::error::Error) -> CommandError {
     let mut cause = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -62,7 +62,7 @@ fn part(part: &'static str, error: &dyn std::error::Error) -> CommandError {
 }
 
 /// Logs go to standard error; `ESCAPE_LOG` chooses what (default `info`).
-fn log_to_stderr() {
+pub(super) fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ESCAPE_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
 }

@@ -17,7 +17,7 @@ pub use image_file::ImageFile;
 pub use mac_address::MacAddress;
 pub use problem::{ConfigErrors, ConfigProblem, FileKind};
 pub use replication_file::ReplicationFile;
-pub use sections::{Cell, Control, NodeEntry, Quotas, Service, Timings};
+pub use sections::{Cell, Control, FREESTANDING, NodeEntry, Quotas, Service, Timings};
 
 /// Reads a file of either kind: one with an `image` key at its top is an image file.
 pub fn check(file: &Path) -> (FileKind, Result<(), ConfigErrors>) {

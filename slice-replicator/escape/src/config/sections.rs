@@ -30,8 +30,11 @@ pub struct Cell {
     pub groups_per_node: u32,
 }
 
+/// The image that comes with the command.
+pub const FREESTANDING: &str = "freestanding";
+
 pub(super) fn freestanding() -> String {
-    "freestanding".into()
+    FREESTANDING.into()
 }
 
 pub(super) fn ram_mib() -> u32 {
