@@ -192,7 +192,7 @@ impl World {
             Endpoint::Edge => None,
         };
         for what in inbox.unwrap_or_default() {
-            self.dispatch(what);
+            self.perform(what);
         }
     }
 

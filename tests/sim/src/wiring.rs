@@ -31,12 +31,6 @@ impl World {
         if l.session != session && !rest {
             return;
         }
-        if l.blocked[side] {
-            if !rest {
-                l.stuck[side].push_back(message);
-            }
-            return;
-        }
         let (to, from) = (l.ends[side], l.ends[1 - side]);
         if matches!(message, Message::Up(_)) {
             l.told_up[side] = session;

@@ -249,14 +249,28 @@ impl World {
         }
     }
 
-    /// Lets a thing happen, or keeps it for a process that is paused.
+    /// Lets a thing happen, or keeps it in the network or for a process that is paused.
     pub fn dispatch(&mut self, what: Happening) {
+        if let Happening::Arrive { link, session, side, .. } = &what
+            && self.links[*link].blocked[*side]
+        {
+            let l = &mut self.links[*link];
+            if let (true, side, Happening::Arrive { message, .. }) = (l.session == *session, *side, what) {
+                l.stuck[side].push_back(message);
+            }
+            return;
+        }
         if let Some(process) = self.concerned(&what)
             && let Some(inbox) =
                 self.inbox_if_paused(process, matches!(what, Happening::Local { what: Local::Beat, .. }))
         {
             return inbox.push_back(what);
         }
+        self.perform(what);
+    }
+
+    /// Lets a thing happen.
+    pub fn perform(&mut self, what: Happening) {
         match what {
             Happening::Arrive { link, session, side, message } => self.arrive(link, session, side, message),
             Happening::Gone { link, session, side } => self.gone(link, session, side),

@@ -74,6 +74,10 @@ impl NodeEngine {
             }
         };
         let copy_arrived = note_ack(g, e, role, ack, generation, out);
+        if e.closed && e.track(role).sent == 0 {
+            // Its copy has a gap and the own image is gone: only a new epoch makes the receiver forget its half.
+            return self.abandon_sync(ack.group, out);
+        }
         if copy_arrived {
             self.pump(now, ack.group, role, out);
         }
@@ -182,7 +186,7 @@ impl NodeEngine {
             out.push(Command::Closed { group: e.group, slice });
         }
         // A candidate that has an image of it must hear of the CLOSE before the record may name it.
-        let lingers = g.candidate().is_some() && e.candidate.sent != 0 && e.candidate.acked < last;
+        let lingers = g.candidate().is_some() && e.candidate.touched && e.candidate.acked < last;
         if e.closed && !lingers {
             self.remove_slice(slice);
         }
@@ -249,6 +253,7 @@ fn offer(g: &mut OwnedGroup, e: &mut OwnedSlice, role: Role, kind: BodyKind, out
         return false;
     }
     t.sent = last;
+    t.touched = true;
     t.close = CloseStep::Plain;
     out.push(Command::Send { to, head: e.head(g.record.epoch, kind) });
     true

@@ -174,6 +174,7 @@ impl NodeEngine {
             let t = e.track_mut(role);
             if t.needs_full(last) {
                 t.sent = last.0;
+                t.touched = true;
                 t.full = Some(last.0);
                 t.gap = false;
                 t.close = if closing { CloseStep::FullSent } else { CloseStep::Plain };

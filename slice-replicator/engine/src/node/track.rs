@@ -7,6 +7,8 @@ use escape_proto::CheckpointNo;
 pub(super) struct Track {
     /// Highest checkpoint sent on the present link; a delta may follow it. 0 = the receiver has no base.
     pub sent: u64,
+    /// Something was sent in this epoch: the receiver may have an image.
+    pub touched: bool,
     /// Highest acknowledged checkpoint.
     pub acked: u64,
     /// Generation that the acknowledged checkpoint covers.
