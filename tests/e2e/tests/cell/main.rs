@@ -1,0 +1,76 @@
+//! Whole cells, and what the world outside does to them: foreign clients, hostile bytes, wrong configurations, an
+//! interrupted drill.
+//!
+//! A cell's processes are this very program, started again with a command of `escape`: then it is `escape`.
+#![allow(clippy::unwrap_used)]
+
+mod configuration;
+mod curl;
+mod foreign_caller;
+mod interrupted_drill;
+mod replication_port;
+mod session;
+mod tidy;
+mod traces;
+
+use clap::Parser;
+use escape::cli::Cli;
+use escape::exit::Exit;
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+/// Commands of `escape` that the tests use; no name of a test is one of them.
+const COMMANDS: &[&str] = &["node", "edge", "orchestrator", "drill", "config"];
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    if COMMANDS.contains(&command.as_str()) {
+        return be_escape();
+    }
+    let mut arguments = Arguments::from_args();
+    // A cell wants the machine for itself.
+    arguments.test_threads = Some(1);
+    let tests = [
+        ("configuration::unknown_keys_and_impossible_values_are_told", configuration::wrong_files as fn()),
+        ("curl::keeps_its_download", curl::keeps_its_download),
+        ("curl::keeps_its_upload", curl::keeps_its_upload),
+        ("replication_port::hostile_bytes_harm_no_session", replication_port::hostile_bytes),
+        ("interrupted_drill::leaves_nothing", interrupted_drill::leaves_nothing),
+    ];
+    let trials = tests.into_iter().map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// What `escape`'s own main function does.
+fn be_escape() -> ExitCode {
+    match escape::commands::run(Cli::parse()) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("escape: {error}");
+            Exit::into(error.exit())
+        }
+    }
+}
+
+/// This program as a command of `escape`.
+fn escape(arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(arguments);
+    command
+}
+
+/// Whether cells can be had here; says so loudly if not.
+fn cells_run_here(test: &str) -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let runs = is_root && std::path::Path::new("/dev/kvm").exists();
+    if !runs {
+        eprintln!("\n*** SKIPPED: no /dev/kvm or not root; {test} was not tested ***\n");
+    }
+    runs
+}

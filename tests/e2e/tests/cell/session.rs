@@ -1,0 +1,57 @@
+//! A plain session: one connection, one request after the other, each reply checked.
+
+use escape_fabric::netns::NetNs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long a reply may take: longer than a failover, shorter than a lost session.
+const REPLY_MAX: Duration = Duration::from_secs(5);
+const COUNT: &[u8] = b"POST /counter HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\r\n\r\n";
+
+/// A session that counts its requests, as the service does.
+pub struct Session {
+    stream: TcpStream,
+    count: u64,
+    /// The longest wait for a reply.
+    pub longest: Duration,
+}
+
+impl Session {
+    /// Connects from the clients' namespace.
+    pub fn open(clients: &NetNs, service: SocketAddr) -> Self {
+        let stream = clients.enter(|| TcpStream::connect_timeout(&service, REPLY_MAX)).unwrap().unwrap();
+        stream.set_read_timeout(Some(REPLY_MAX)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, count: 0, longest: Duration::ZERO }
+    }
+
+    /// One request; the service must have counted exactly those of this session.
+    pub fn count(&mut self) {
+        let begun = Instant::now();
+        self.stream.write_all(COUNT).unwrap();
+        let reply = self.reply();
+        self.longest = self.longest.max(begun.elapsed());
+        self.count += 1;
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        assert_eq!(reply.lines().last(), Some(self.count.to_string().as_str()), "{reply}");
+    }
+
+    /// Head and body of the next reply.
+    fn reply(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let mut part = [0; 1024];
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+                if body.len() >= length.unwrap().parse::<usize>().unwrap() {
+                    return text;
+                }
+            }
+            let n = self.stream.read(&mut part).unwrap();
+            assert!(n > 0, "the session was closed after {} replies: {text:?}", self.count);
+            bytes.extend(&part[..n]);
+        }
+    }
+}
