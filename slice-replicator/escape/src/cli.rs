@@ -70,9 +70,9 @@ pub struct DrillArgs {
     /// Client sessions
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sessions: u32,
-    /// What happens to a node
-    #[arg(long, value_enum, default_value = "kill")]
-    pub fault: Fault,
+    /// What happens to a node [default: kill; stop with --break old-epoch, which needs an old owner that wakes up]
+    #[arg(long, value_enum)]
+    pub fault: Option<Fault>,
     /// Faults, one after the other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,

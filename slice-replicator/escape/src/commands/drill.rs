@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::CommandError;
 use crate::cell::{CellPlan, LocalCell};
 use crate::cli::DrillArgs;
-use crate::drill::{self, Break, Cell, DrillOptions, Progress, Verdict};
+use crate::drill::{self, Break, Cell, DrillOptions, Fault, Progress, Verdict};
 use crate::exit::Exit;
 
 /// Holds the drill and reports.
@@ -35,7 +35,10 @@ fn open_cell(options: &DrillOptions, broken: Option<Break>) -> Result<Box<dyn Ce
 fn options(args: &DrillArgs) -> DrillOptions {
     DrillOptions {
         sessions: args.sessions as usize,
-        fault: args.fault,
+        fault: args.fault.unwrap_or(match args.broken {
+            Some(Break::OldEpoch) => Fault::Stop,
+            _ => Fault::Kill,
+        }),
         rounds: args.rounds,
         seed: args.seed.unwrap_or_else(seed_from_clock),
         requests_per_second: args.requests_per_second,
