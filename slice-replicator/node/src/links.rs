@@ -2,7 +2,7 @@
 
 use crate::error::NodeError;
 use crate::node::Node;
-use crate::peers::PeerChange;
+use crate::peers::{BULK, PeerChange};
 use escape_engine::Mutant;
 use escape_engine::node::Event;
 use escape_link::PeerFrame;
@@ -15,6 +15,8 @@ use std::time::Instant;
 
 /// Frames handled per wake-up of a link: others must have their turn.
 const FRAMES_PER_TURN_MAX: usize = 512;
+/// Longest stretch of bulk copies per turn, microseconds: others' commits must not wait for them.
+const BULK_STEP_US: u64 = 200;
 /// Flows told to the edge in one message.
 const FLOWS_PER_MESSAGE: usize = 4096;
 
@@ -26,7 +28,11 @@ impl Node {
         }
         let mut frame = std::mem::take(&mut self.inbox);
         let mut more = true;
+        let until = (channel == BULK).then(|| self.now() + BULK_STEP_US);
         for _ in 0..FRAMES_PER_TURN_MAX {
+            if until.is_some_and(|until| self.now() >= until) {
+                break;
+            }
             let Some(from) = self.peers.next_frame(node, channel, &mut frame) else {
                 more = false;
                 break;

@@ -58,7 +58,7 @@ impl NodeConfig {
             sync_stall_us: 1_000_000,
             syncs_max: 4,
             calm_us: 30_000,
-            fulls_max: 16,
+            fulls_max: 4,
             waiting_per_group_max: 64,
             waiting_max: 1_024,
             report_resend_us: 100_000,
