@@ -27,10 +27,10 @@ impl Node {
         Ok(crate::affinity::unpinned(self.config.cpu, || vm.start())?)
     }
 
-    /// Takes what the guest has written to its ring.
-    pub(crate) fn on_guest_messages(&mut self) {
+    /// Takes what the guest has written to its ring; false if there was more than one turn may take.
+    pub(crate) fn on_guest_messages(&mut self) -> bool {
         for _ in 0..MESSAGES_PER_TURN_MAX {
-            let Some(message) = self.vm.control().recv() else { return };
+            let Some(message) = self.vm.control().recv() else { return true };
             match message {
                 GuestMessage::Ready => self.on_guest_ready(),
                 GuestMessage::Bind { slot, incarnation, flow } => {
@@ -53,6 +53,7 @@ impl Node {
                 }
             }
         }
+        false
     }
 
     fn on_guest_ready(&mut self) {

@@ -29,6 +29,7 @@ mod sabotage;
 mod slice_table;
 pub mod solo;
 mod stages;
+mod stale_slices;
 mod tokens;
 mod upstream;
 mod wire_body;

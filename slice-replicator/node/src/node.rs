@@ -13,6 +13,7 @@ use crate::peers::Peers;
 use crate::sabotage::Sabotage;
 use crate::slice_table::SliceTable;
 use crate::stages::Stages;
+use crate::stale_slices::StaleSlices;
 use crate::tokens;
 use crate::upstream::Upstream;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
@@ -77,7 +78,7 @@ pub struct Node {
     /// The peer's frame at hand.
     pub(crate) inbox: Vec<u8>,
     /// Slices whose state changed without output, with the time by which to capture them. Each slice once.
-    pub(crate) stale: VecDeque<(u64, SliceId)>,
+    pub(crate) stale: StaleSlices,
     /// Frames for a guest without receive buffers, oldest first (bound: `RX_BACKLOG_MAX`).
     pub(crate) rx_backlog: VecDeque<Vec<u8>>,
     /// Flips to ask for at the end of this turn.
@@ -196,7 +197,7 @@ impl Node {
             sabotage: Sabotage::default(),
             to_prefault: VecDeque::new(),
             inbox: Vec::new(),
-            stale: VecDeque::new(),
+            stale: StaleSlices::new(config.n_slots),
             rx_backlog: VecDeque::new(),
             flips: Vec::new(),
             new_flows: Vec::new(),

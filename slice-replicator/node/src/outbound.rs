@@ -6,7 +6,7 @@ use crate::wire_body;
 use escape_abi::HostMessage;
 use escape_engine::node::{Command, Event};
 use escape_proto::{BodyKind, ChainHash, SliceId};
-use escape_vmm::commit::verdict::Verdict;
+use escape_vmm::commit::verdict::{DropCause, Verdict};
 use escape_vmm::commit::{Capture, CaptureError, Coverage};
 
 /// Frames taken per turn: captures and acknowledgements must have their turns.
@@ -44,7 +44,7 @@ impl Node {
                 break;
             }
             // The binding of a new flow was written before its first frame, so look at the ring again after the take.
-            self.on_guest_messages();
+            let all_read = self.on_guest_messages();
             let now = self.now();
             match self.valve.submit(&frame, self.vm.slots(), now) {
                 Verdict::Send | Verdict::PassUnprotected => {
@@ -55,11 +55,23 @@ impl Node {
                     self.stages.output(now);
                     self.commits.held(slice.slot, now);
                 }
+                Verdict::Dropped(DropCause::Quarantined) => self.on_breach_of_submitted(),
                 Verdict::Dropped(_) => {}
+            }
+            if !all_read {
+                break; // A flood of messages: others have their turn first.
             }
         }
         self.frame = Some(frame);
         self.unfinished.output = more;
+    }
+
+    /// The valve may have found that a frame contradicts what is committed: the slice is given up here too.
+    fn on_breach_of_submitted(&mut self) {
+        if let Some((slice, breach)) = self.valve.take_breached() {
+            tracing::warn!(%slice, %breach, "slice quarantined");
+            self.quarantine(cell_slice(slice), &format!("I1: {breach}"));
+        }
     }
 
     /// Captures slices that have output waiting, and hands each checkpoint to the engine.
@@ -175,16 +187,14 @@ impl Node {
         }
         if let Some(owned) = self.slices.at(slot) {
             let due = self.now() + self.config.timing.max_staleness_ms * 1000;
-            self.stale.push_back((due, owned.id));
+            self.stale.push(due, owned.id);
         }
     }
 
     /// Puts slices on the capture list whose time has come.
     pub(crate) fn capture_stale(&mut self, now: u64) {
-        while self.stale.front().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, slice)) = self.stale.pop_front() {
-                self.valve.want_capture(vmm_slice(slice));
-            }
+        while let Some(slice) = self.stale.pop_due(now) {
+            self.valve.want_capture(vmm_slice(slice));
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Valve {
     waiting: VecDeque<u32>,
     /// Slots that hold frames (and some that did lately), each once: bounded by the cell's slots.
     holding: Vec<u32>,
+    /// The slice that the last submitted frame accused, until the caller asks.
+    breached: Option<(SliceId, Breach)>,
     metrics: ValveMetrics,
 }
 
@@ -58,6 +60,7 @@ impl Valve {
             pool: FramePool::new(config.limits.pool_bytes_max()),
             waiting: VecDeque::new(),
             holding: Vec::new(),
+            breached: None,
             metrics: ValveMetrics::default(),
             config,
         }
@@ -122,6 +125,12 @@ impl Valve {
         })
     }
 
+    /// The slice that the last [`submit`](Self::submit) quarantined because its frame contradicted the committed state;
+    /// told once, so that the caller can give the slice up too.
+    pub fn take_breached(&mut self) -> Option<(SliceId, Breach)> {
+        self.breached.take()
+    }
+
     fn unprotected(&mut self) -> Result<Verdict, DropCause> {
         if !self.config.unprotected_output {
             return Err(DropCause::Unprotected);
@@ -155,6 +164,7 @@ impl Valve {
             }
             if output.queue.is_empty() && need <= committed.generation {
                 if let Err(breach) = committed.check(segment) {
+                    self.breached = Some((slice, breach));
                     self.breach(slice, breach);
                     return Err(DropCause::Quarantined);
                 }

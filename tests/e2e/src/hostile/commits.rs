@@ -21,6 +21,9 @@ impl Host {
                 Verdict::Send | Verdict::PassUnprotected => self.released.push(self.frame.to_vec()),
                 Verdict::Held { .. } | Verdict::Dropped(_) => {}
             }
+            if let Some((slice, breach)) = self.valve.take_breached() {
+                self.give_up(slice, format!("I1: {breach}"));
+            }
         }
     }
 
