@@ -74,7 +74,9 @@ impl World {
             return self.oracle.violate("engine", format!("node {n} slice {}: head {no}, image {at}", head.slice));
         }
         let body = if head.kind == BodyKind::Full { own.state.encode() } else { own.body.clone() };
+        self.bulk_turn = head.kind == BodyKind::Full && self.bulk_channel;
         self.send_peer(n, to, PeerMessage::Checkpoint(head, Body(body)));
+        self.bulk_turn = false;
     }
 
     fn send_peer(&mut self, n: usize, to: Member, message: PeerMessage) {
@@ -146,6 +148,11 @@ impl World {
         }
         if !p.engine.owns(group) {
             p.vmm.gates.remove(&group);
+            // The engine has not heard of slices that were never captured.
+            let unborn = p.vmm.guest.iter().filter(|(_, r)| r.group == group).map(|(s, _)| *s);
+            for slice in unborn.collect::<Vec<_>>() {
+                p.vmm.forget(slice);
+            }
         }
     }
 }

@@ -14,7 +14,12 @@ impl World {
         if session == 0 {
             return;
         }
-        let at = l.arrival(self.now, side, &mut self.rng);
+        let at = if self.bulk_turn {
+            // A channel of its own, as slow as it likes: later messages may overtake it, it overtakes none.
+            (self.now + self.rng.range(50, 6_000) + l.slow_us).max(l.arrives[side])
+        } else {
+            l.arrival(self.now, side, &mut self.rng)
+        };
         self.at(at, Happening::Arrive { link, session, side, message });
     }
 

@@ -143,6 +143,10 @@ pub struct World {
     pub oracle: Oracle,
     /// Faults may happen.
     pub faults_on: bool,
+    /// Full copies have a channel of their own in this run: what follows them may overtake them.
+    pub bulk_channel: bool,
+    /// A full copy is being sent.
+    pub bulk_turn: bool,
     /// Steps so far.
     pub steps: u64,
     /// Hash over all steps: equal for equal seeds.
@@ -179,6 +183,8 @@ impl World {
             next_port: 1_024,
             oracle: Oracle::default(),
             faults_on: false,
+            bulk_channel: false,
+            bulk_turn: false,
             steps: 0,
             hash: 0,
             last_life: 0,
@@ -206,6 +212,7 @@ impl World {
             let delay = self.rng.range(60_000, 200_000);
             self.after(delay, Happening::ClientTimer { client });
         }
+        self.bulk_channel = self.rng.one_in(4);
         self.plan_faults();
     }
 

@@ -28,7 +28,8 @@ pub enum Command {
         head: CheckpointHead,
     },
     /// Send a full copy of the own image of the slice, on the bulk channel if there is one.
-    /// `head.kind` is Full, `head.no`, `head.chain`: the image's.
+    /// `head.kind` is Full, `head.no`, `head.chain`: the image's. While the link lives it must arrive, and be answered: a
+    /// caller that cannot make the copy ends the link.
     SendFull {
         /// To whom.
         to: Member,
@@ -166,8 +167,9 @@ pub enum Command {
         /// Group.
         group: GroupId,
     },
-    /// Forget these slices of the group in silence: held frames dropped, guest told to discard, no frame leaves. All of
-    /// them when the node is deposed (T7), one when the guest refused its plug.
+    /// Forget these slices of the group in silence: held frames dropped, guest told to discard, no frame leaves. One
+    /// when the guest refused its plug; all when the node is deposed (T7): then the engine does not own the group any more
+    /// ([`super::NodeEngine::owns`]), and slices of the group that were never captured, which it does not know, go too.
     DropGroup {
         /// Group.
         group: GroupId,
