@@ -28,7 +28,7 @@ pub enum Mutant {
     OwnerAmnesia,
     /// Node: acknowledgements are bound to a node, not to its incarnation; and a node without a record accepts.
     StandbyAmnesia,
-    /// Node: the images are frozen, yet older epochs are still acknowledged (finding 2).
+    /// Node, new owner: the images are frozen, yet the epoch before is still acknowledged (finding 2).
     FrozenAtCas,
     /// Node, owner: release on the old set's acknowledgement while a standby change is in flight (finding 2).
     OldSetAlone,

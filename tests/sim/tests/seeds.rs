@@ -8,7 +8,7 @@ use escape_sim::{Outcome, Plan, run};
 /// Seeds without a fault in the machines.
 const SEEDS: u64 = 200;
 /// Seeds after which a deliberate fault must have been found.
-const MUTANT_SEEDS_MAX: u64 = 150;
+const MUTANT_SEEDS_MAX: u64 = 300;
 const STEPS: u64 = 2_000;
 
 fn plan(seed: u64, broken: Option<Mutant>) -> Plan {

@@ -25,7 +25,7 @@ impl NodeEngine {
         };
         match head.epoch.cmp(&record.epoch) {
             Ordering::Greater => self.let_wait(waiting, out),
-            Ordering::Less if self.still_acknowledges(&record) => self.admit_old(waiting, out),
+            Ordering::Less if self.still_acknowledges(&record, head.epoch) => self.admit_old(waiting, out),
             Ordering::Less => refuse(waiting, RefusalCause::Deposed { current: record.epoch }, out),
             Ordering::Equal if record.mode == Mode::Lost || !self.is_same(record.owner, from) => {
                 refuse(waiting, RefusalCause::NotOwner, out);
@@ -205,12 +205,10 @@ impl NodeEngine {
     }
 
     /// Deliberate faults: is a checkpoint of an epoch that is over still acknowledged?
-    fn still_acknowledges(&self, record: &GroupRecord) -> bool {
+    fn still_acknowledges(&self, record: &GroupRecord, epoch: Epoch) -> bool {
         match self.config.broken {
             Some(Mutant::OldEpoch) => true,
-            Some(Mutant::FrozenAtCas) => {
-                self.owned.get(&record.group).is_some_and(|g| !matches!(g.stage, Stage::Running))
-            }
+            Some(Mutant::FrozenAtCas) => self.owned.contains_key(&record.group) && epoch.next() == record.epoch,
             _ => false,
         }
     }
