@@ -46,9 +46,6 @@ pub enum CommandError {
     /// A measurement ended without figures.
     #[error(transparent)]
     Bench(#[from] BenchError),
-    /// This build cannot do it.
-    #[error("{0} is not available in this build")]
-    NotAvailable(&'static str),
     /// A report could not be written.
     #[error("writing the report: {0}")]
     Report(#[from] serde_json::Error),
@@ -66,12 +63,7 @@ impl CommandError {
                 Exit::Environment
             }
             Self::Read { .. } | Self::PartConfig { .. } => Exit::Usage,
-            Self::Part { .. }
-            | Self::Cell(_)
-            | Self::Bench(_)
-            | Self::Drill(_)
-            | Self::NotAvailable(_)
-            | Self::Report(_) => Exit::Broken,
+            Self::Part { .. } | Self::Cell(_) | Self::Bench(_) | Self::Drill(_) | Self::Report(_) => Exit::Broken,
         }
     }
 }
