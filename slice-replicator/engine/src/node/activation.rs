@@ -16,6 +16,9 @@ impl NodeEngine {
         self.owned.insert(group, OwnedGroup { standby_linked, ..OwnedGroup::new(record) });
         for (slice, image) in self.images_of(group) {
             self.images.remove(slice);
+            if image.closed {
+                continue;
+            }
             if !self.take_into_ledger(slice, &image) {
                 out.push(Command::FreeImage { slice });
             }

@@ -254,6 +254,8 @@ fn offer(g: &mut OwnedGroup, e: &mut OwnedSlice, role: Role, kind: BodyKind, out
     }
     t.sent = last;
     t.touched = true;
+    // What is complete in itself closes the gap behind a full copy on its way.
+    t.gap &= matches!(kind, BodyKind::Delta | BodyKind::Close);
     t.close = CloseStep::Plain;
     out.push(Command::Send { to, head: e.head(g.record.epoch, kind) });
     true

@@ -222,7 +222,8 @@ impl NodeEngine {
 
     /// Slices by protection. Looks at each: for figures, not for the commit path.
     pub fn tally(&self) -> SliceTally {
-        let mut tally = SliceTally { standby: clamp(self.images.len()), ..SliceTally::default() };
+        let images = self.images.iter().filter(|(_, image)| !image.closed).count();
+        let mut tally = SliceTally { standby: clamp(images), ..SliceTally::default() };
         for (_, e) in self.ledger.iter() {
             let paired = self.owned.get(&e.group).is_some_and(|g| g.record.mode == Mode::Paired);
             match paired && e.standby.acked >= e.last.0 {

@@ -13,6 +13,9 @@ pub(super) struct Image {
     pub generation: u64,
     pub rcv_covered: u32,
     pub flow: Flow,
+    /// Its CLOSE is applied: the caller has a tombstone, and this is only the memory of it, so that a copy which comes
+    /// late does not bring the slice back (I9). One per slot is kept.
+    pub closed: bool,
 }
 
 impl Image {
@@ -26,11 +29,12 @@ impl Image {
             generation: head.generation,
             rcv_covered: head.rcv_covered,
             flow: head.flow,
+            closed: false,
         }
     }
 
     /// The image has this checkpoint already (a repetition after a lost acknowledgement or a new epoch).
     pub fn has(&self, head: &CheckpointHead) -> bool {
-        self.no > head.no || (self.no == head.no && self.chain == head.chain)
+        self.no > head.no || (self.no == head.no && (self.closed || self.chain == head.chain))
     }
 }

@@ -34,6 +34,7 @@ impl<T> SliceTable<T> {
         Self { heads: Vec::new(), places: Vec::new(), free: Vec::new() }
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
@@ -46,6 +47,12 @@ impl<T> SliceTable<T> {
     pub fn get_mut(&mut self, slice: SliceId) -> Option<&mut T> {
         let place = self.find(slice)?;
         self.places.get_mut(place as usize)?.value.as_mut()
+    }
+
+    /// The incarnations of a slot.
+    pub fn in_slot(&self, slot: u32) -> impl Iterator<Item = (SliceId, &T)> {
+        let places = self.chain(slot).filter_map(|at| self.places.get(at as usize));
+        places.filter_map(|p| p.value.as_ref().map(|v| (p.slice, v)))
     }
 
     /// Could a slice that is not here be put?

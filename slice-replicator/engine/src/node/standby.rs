@@ -76,9 +76,11 @@ impl NodeEngine {
 
     /// Frees a group's images (R6: its record is newer than they are and does not name this node).
     pub(super) fn free_images(&mut self, group: GroupId, out: &mut Vec<Command>) {
-        for (slice, _) in self.images_of(group) {
+        for (slice, image) in self.images_of(group) {
             self.images.remove(slice);
-            out.push(Command::FreeImage { slice });
+            if !image.closed {
+                out.push(Command::FreeImage { slice });
+            }
         }
     }
 
@@ -128,7 +130,9 @@ impl NodeEngine {
         }
         let key = self.image_key(head.slice);
         match self.images.get(key) {
-            Some(image) if image.group != head.group && self.config.broken != Some(Mutant::ReuseSlot) => {
+            Some(image)
+                if image.group != head.group && !image.closed && self.config.broken != Some(Mutant::ReuseSlot) =>
+            {
                 corrupt("the slice belongs to another group")
             }
             Some(_) => Ok(()),
@@ -188,11 +192,20 @@ impl NodeEngine {
     }
 
     fn entomb_if_closed(&mut self, head: &CheckpointHead, out: &mut Vec<Command>) {
-        if head.kind == BodyKind::Close {
-            if self.config.broken != Some(Mutant::ReuseSlot) {
-                self.images.remove(head.slice);
-            }
-            out.push(Command::Entomb { slice: head.slice });
+        if head.kind != BodyKind::Close {
+            return;
+        }
+        out.push(Command::Entomb { slice: head.slice });
+        if self.config.broken == Some(Mutant::ReuseSlot) {
+            return;
+        }
+        let older = |(slice, image): (SliceId, &Image)| (image.closed && slice != head.slice).then_some(slice);
+        let older = self.images.in_slot(head.slice.slot).find_map(older);
+        if let Some(older) = older {
+            self.images.remove(older);
+        }
+        if let Some(image) = self.images.get_mut(head.slice) {
+            image.closed = true;
         }
     }
 
@@ -227,6 +240,9 @@ impl NodeEngine {
 fn is_repetition(image: &Image, head: &CheckpointHead, broken: Option<Mutant>) -> bool {
     if broken == Some(Mutant::ReuseSlot) {
         return image.no >= head.no;
+    }
+    if image.closed {
+        return image.group == head.group && image.no >= head.no;
     }
     // A full copy of another epoch replaces whatever is here, unless it is the very same.
     let same_epoch = image.epoch == head.epoch || image.no == head.no;

@@ -216,6 +216,23 @@ fn hostile_heads_are_refused() {
     assert_eq!(rig.on(Event::PeerDown(PEER)).len(), 64);
 }
 
+/// Found by the simulator: a full copy on a slow channel came after the CLOSE that was sent later.
+#[test]
+fn a_copy_that_comes_after_the_close_does_not_bring_the_slice_back() {
+    let mut rig = Rig::joined();
+    let from = PEER;
+    rig.record(GroupRecord::fresh(G, PEER).paired_with(ME));
+    for (body, head) in [(1, head(2, 1, BodyKind::Create)), (2, head(2, 2, BodyKind::Close))] {
+        rig.on(Event::Checkpoint { from, head, body });
+        rig.on(Event::Applied { from, head, result: Ok(()) });
+    }
+    assert_eq!(rig.engine.tally().standby, 0);
+    let out = rig.on(Event::Checkpoint { from, head: head(2, 1, BodyKind::Full), body: 3 });
+    assert!(matches!(out[..], [Command::DropBody { body: 3 }, Command::SendAck { ack, .. }] if ack.no.0 == 2));
+    let out = rig.record(GroupRecord::fresh(G, PEER).paired_with(ME).handed_to(ME));
+    assert!(matches!(&out[..], [Command::Activate { slices, .. }] if slices.is_empty()), "{out:?}");
+}
+
 /// The budget of the commit path is about 1 µs per event; the limit here is loose, for a busy machine.
 #[test]
 fn the_commit_path_is_quick_and_does_not_allocate_commands() {
