@@ -57,8 +57,9 @@ impl Node {
         tracing::trace!(?command, "command");
         match command {
             Command::Send { to, head } => {
-                // Only a capture makes these, and it sends them itself; anything else needs the whole image.
-                self.send_full(to, head);
+                // A capture sends its own. What is left is a CLOSE said once more behind a full copy: the receiver has
+                // its state, and looks at the head only.
+                self.send_checkpoint(to, head, &[], false);
             }
             Command::SendFull { to, head } => self.send_full(to, head),
             Command::Apply { from, head, body } => return self.apply(from, head, body, arrived),
@@ -152,10 +153,16 @@ impl Node {
                 self.metrics.full_copies += 1;
                 self.send_checkpoint(to, head, &wire, true);
             }
+            // The engine waits for this copy: without it the pair starts anew, by a link that ends.
             Ok(encoded) => {
-                tracing::error!(slice = %head.slice, image = encoded.checkpoint.number, asked = head.no.0, "full copy of another checkpoint");
+                let (image, asked) = (encoded.checkpoint.number, head.no.0);
+                tracing::error!(slice = %head.slice, image, asked, "full copy of another checkpoint");
+                self.peers.end(to.node);
             }
-            Err(error) => tracing::warn!(slice = %head.slice, %error, "no full copy"),
+            Err(error) => {
+                tracing::warn!(slice = %head.slice, %error, "no full copy");
+                self.peers.end(to.node);
+            }
         }
     }
 

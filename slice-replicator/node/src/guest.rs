@@ -188,6 +188,7 @@ impl Node {
         self.guest_watch.down();
         self.guest_cause = cause.chars().take(200).collect();
         self.milestone(Milestone::GuestDown(self.guest_cause.clone()));
+        self.close_all_gates();
         self.engine_event(Event::GuestDown);
         self.rx_backlog.clear();
         self.spend_leases();
@@ -196,6 +197,18 @@ impl Node {
         if let Err(error) = crate::affinity::unpinned(self.config.cpu, || vm.restart()) {
             tracing::error!(%error, "the guest cannot be started again: this node starts over");
             self.wants_rejoin = true;
+        }
+    }
+
+    /// Input for what the guest had must not reach the next one, which knows nothing of it: it is kept for the plug, or
+    /// dropped with the group.
+    fn close_all_gates(&mut self) {
+        let owned: Vec<_> = self.engine.group_records().filter(|r| Some(r.owner) == self.me).map(|r| r.group).collect();
+        for group in owned {
+            self.close_gate(group);
+        }
+        for slice in self.slices.iter() {
+            self.groups.wait_for_plug(slice.flow, slice.group);
         }
     }
 
