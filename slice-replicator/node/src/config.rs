@@ -144,11 +144,11 @@ impl Default for TimingConfig {
     fn default() -> Self {
         Self {
             heartbeat_ms: 3,
-            suspect_after_ms: 12,
+            suspect_after_ms: 40,
             progress_timeout_ms: 300,
             guest_timeout_ms: 120,
             max_staleness_ms: 20,
-            pause_limit_ms: 12,
+            pause_limit_ms: 36,
         }
     }
 }

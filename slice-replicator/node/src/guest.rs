@@ -210,6 +210,8 @@ impl Node {
         for slice in self.slices.iter() {
             self.groups.wait_for_plug(slice.flow, slice.group);
         }
+        // Until they are plugged again or dropped there is nothing of them in the control pages to capture.
+        self.slices.for_each_mut(|slice| slice.stage = Stage::Plugging);
     }
 
     /// Slices of these leases live on elsewhere: their slots are not this guest's to give any more. (The store takes

@@ -88,6 +88,11 @@ impl SliceTable {
         self.by_group.get(&group).into_iter().flatten().filter_map(|slot| self.at(*slot))
     }
 
+    /// Changes every slice.
+    pub fn for_each_mut(&mut self, change: impl FnMut(&mut OwnedSlice)) {
+        self.by_slot.iter_mut().flatten().for_each(change);
+    }
+
     /// All slices.
     pub fn iter(&self) -> impl Iterator<Item = &OwnedSlice> {
         self.by_slot.iter().flatten()

@@ -88,9 +88,9 @@ fn every_rule_names_key_line_and_reason() {
     refused(&with("[service]\nhttp_port = 0"), "service.http_port", 17, "1 to 65535");
     refused(&with("[service]\nstream_port = 80"), "service.stream_port", 17, "HTTP port too");
     refused(&with("[timings]\nheartbeat_ms = 0"), "timings.heartbeat_ms", 17, "1 to 1000");
-    refused(&with("[timings]\nheartbeat_ms = 7"), "timings.suspect_after_ms", 16, "two heartbeats");
-    refused(&with("[timings]\nprogress_timeout_ms = 11"), "timings.progress_timeout_ms", 17, "suspect_after_ms (12)");
-    refused(&with("[timings]\npause_limit_ms = 13"), "timings.pause_limit_ms", 17, "more than");
+    refused(&with("[timings]\nheartbeat_ms = 21"), "timings.suspect_after_ms", 16, "two heartbeats");
+    refused(&with("[timings]\nprogress_timeout_ms = 39"), "timings.progress_timeout_ms", 17, "suspect_after_ms (40)");
+    refused(&with("[timings]\npause_limit_ms = 41"), "timings.pause_limit_ms", 17, "more than");
     refused(&with("[quotas]\nbulk_percent = 0"), "quotas.bulk_percent", 17, "1 to 90");
     refused(&with("[quotas]\nheld_ms = 1"), "quotas.held_ms", 17, "50 to");
     refused(&with("[control]\nedge = \"127.0.0.1:7400\""), "control.edge", 17, "orchestrator");

@@ -52,11 +52,15 @@ pub struct DetectionTiming {
     pub own_pause_ms: u64,
 }
 
+/// A host that is a virtual machine itself may lose a processor for 15 ms; a node must not die of that. A node whose
+/// sockets have closed is suspected after a quarter of this.
+const SUSPECT_AFTER_MS: u64 = 40;
+
 impl Default for DetectionTiming {
     fn default() -> Self {
-        let SuspicionConfig { suspect_after_us, progress_timeout_us, own_pause_us } = SuspicionConfig::default();
+        let SuspicionConfig { progress_timeout_us, own_pause_us, .. } = SuspicionConfig::default();
         Self {
-            suspect_after_ms: suspect_after_us / 1000,
+            suspect_after_ms: SUSPECT_AFTER_MS,
             progress_timeout_ms: progress_timeout_us / 1000,
             own_pause_ms: own_pause_us / 1000,
         }
