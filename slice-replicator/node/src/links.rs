@@ -189,9 +189,8 @@ impl Node {
                 self.peers.call(self.poll.registry(), now);
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {
-                if !self.is_deaf(group) {
-                    self.engine_event(Event::Outcome { attempt, group, outcome });
-                }
+                let outcome = self.believes(group, outcome);
+                self.engine_event(Event::Outcome { attempt, group, outcome });
             }
         }
         Ok(())

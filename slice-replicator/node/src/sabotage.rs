@@ -4,7 +4,7 @@
 use crate::node::Node;
 use escape_engine::Mutant;
 use escape_engine::node::Event;
-use escape_proto::{CheckpointHead, Epoch, GroupId, GroupRecord, Member, Mode, NodeRecord, NodeState};
+use escape_proto::{CasOutcome, CheckpointHead, Epoch, GroupId, GroupRecord, Member, Mode, NodeRecord, NodeState};
 use std::collections::VecDeque;
 
 /// Mutant "early release": checkpoints leave this much after the output that they cover.
@@ -62,6 +62,14 @@ impl Node {
     pub(crate) fn is_deaf(&self, group: GroupId) -> bool {
         let paired = || self.engine.record(group).is_some_and(|r| r.mode == Mode::Paired);
         self.broken == Some(Mutant::OldEpoch) && self.engine.owns(group) && paired()
+    }
+
+    /// Mutant "old epoch": the store says what the node knows.
+    pub(crate) fn believes(&self, group: GroupId, outcome: CasOutcome) -> CasOutcome {
+        match self.engine.record(group) {
+            Some(own) if self.is_deaf(group) => CasOutcome::Is(*own),
+            _ => outcome,
+        }
     }
 
     /// Mutant "old epoch": every standby still stands by.
