@@ -8,11 +8,11 @@ use escape_proto::{CasOutcome, CheckpointHead, Epoch, GroupId, GroupRecord, Memb
 use std::collections::VecDeque;
 
 /// Mutant "early release": checkpoints leave this much after the output that they cover.
-const LATE_SEND_US: u64 = 30_000;
+const LATE_SEND_US: u64 = 60_000;
 /// Mutant "CAS before sync": full copies leave this late.
 const LATE_COPY_US: u64 = 3_000_000;
 /// Mutant "flip before gate": the gate is closed this late.
-const LATE_GATE_US: u64 = 30_000;
+const LATE_GATE_US: u64 = 120_000;
 
 /// What is done late on purpose. Bounded by what a drill makes in the times above.
 #[derive(Debug, Default)]
