@@ -76,7 +76,7 @@ pub struct Verdict {
 /// may lie before the detection) must be suspected.
 const RETRANSMISSION_US: u64 = 180_000;
 /// One session in so many may wait that long (a machine with two cores has hiccups of its own); and one in any case.
-const RESENT_TOLERATED: usize = 20;
+const RESENT_TOLERATED: usize = 40;
 
 impl Verdict {
     /// Judges `rounds`. Nothing to judge is no pass.
