@@ -107,7 +107,8 @@ impl<H: Host> Wire<H> {
         true
     }
 
-    fn has_room(&self) -> bool {
+    /// Frames can be sent or kept.
+    pub(crate) fn has_room(&self) -> bool {
         self.overflow_frames.len() < OVERFLOW_FRAMES_MAX
     }
 

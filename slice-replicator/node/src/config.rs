@@ -147,7 +147,7 @@ impl Default for TimingConfig {
             suspect_after_ms: 40,
             progress_timeout_ms: 300,
             guest_timeout_ms: 120,
-            max_staleness_ms: 20,
+            max_staleness_ms: 250,
             pause_limit_ms: 36,
         }
     }

@@ -13,6 +13,8 @@ use escape_vmm::commit::{Capture, CaptureError, Coverage};
 const FRAMES_PER_TURN_MAX: usize = 256;
 /// Captures per turn.
 const CAPTURES_PER_TURN_MAX: usize = 256;
+/// Slices without output that are put on the capture list per tick (4 ms): some 16,000 a second.
+const STALE_PER_TICK_MAX: usize = 64;
 
 /// The commit path's name of a slice.
 pub(crate) const fn vmm_slice(s: SliceId) -> escape_vmm::commit::slice_id::SliceId {
@@ -125,6 +127,7 @@ impl Node {
     fn on_captured(&mut self, owned: &OwnedSlice, taken: &Taken) {
         let slice = owned.id;
         self.valve.note_captured(vmm_slice(slice), taken.coverage.generation);
+        self.stale.captured(slice);
         if owned.stage == Stage::New && taken.closed {
             // Finished before anybody outside knew of it: nothing was released, so nothing needs a CLOSE.
             self.forget_slice(slice);
@@ -191,9 +194,10 @@ impl Node {
         }
     }
 
-    /// Puts slices on the capture list whose time has come.
+    /// Puts slices on the capture list whose time has come; nobody waits for them, so only a few at once.
     pub(crate) fn capture_stale(&mut self, now: u64) {
-        while let Some(slice) = self.stale.pop_due(now) {
+        for _ in 0..STALE_PER_TICK_MAX {
+            let Some(slice) = self.stale.pop_due(now) else { return };
             self.valve.want_capture(vmm_slice(slice));
         }
     }

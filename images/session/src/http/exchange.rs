@@ -400,13 +400,25 @@ impl Exchange<'_, '_> {
     }
 }
 
-/// Changes exactly `n` bytes of the block that is there for that.
+/// Changes exactly `n` bytes of the block that is there for that. It has the room of the largest change so far: bytes that are never
+/// changed would be state to copy all the same.
 fn dirty(heap: &mut escape_arena::Heap<'_>, place: &mut u32, n: usize) -> Result<(), HeapError> {
-    let block = match Block::from_offset(*place) {
-        Some(block) => block,
-        None => heap.alloc(DIRTY_MAX)?,
+    let present = Block::from_offset(*place);
+    let room = present.map_or(Ok(0), |block| heap.bytes(block).map(<[u8]>::len))?;
+    let block = match present {
+        Some(block) if room >= n => block,
+        _ => {
+            let larger = heap.alloc(n)?;
+            heap.bytes_mut(larger)?.fill(0);
+            if let Some(block) = present {
+                let (from, to) = heap.bytes_pair(block, larger)?;
+                to[..from.len()].copy_from_slice(from);
+                heap.free(block)?;
+            }
+            *place = larger.offset();
+            larger
+        }
     };
-    *place = block.offset();
     for byte in heap.bytes_mut(block)?.iter_mut().take(n) {
         *byte = byte.wrapping_add(1);
     }

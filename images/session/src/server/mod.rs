@@ -25,6 +25,9 @@ use escape_abi::{BootParams, HostMessage};
 const NO_SLOT: u32 = u32::MAX;
 /// When a held slice is tried again, us.
 const RETRY_US: i64 = 20;
+/// When a full way out is tried again, us. The host takes a ring of frames in about that time; a guest that looked more often would
+/// take the processor from it.
+const FULL_RETRY_US: i64 = 500;
 
 /// What this guest notes per slot beside the slot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,12 +172,21 @@ impl<H: Host> Server<H> {
         self.retry_deferred();
         let now = self.tcp.wire.host.now_us();
         for _ in 0..self.sessions() + 1 {
+            // A slice that is run although nothing can leave has changed all the same, and must be copied: the more frames wait for the
+            // host, the more work it would get.
+            if !self.tcp.wire.has_room() {
+                break;
+            }
             let Some(slot) = self.timers.pop_due(now) else { break };
             self.on_deadline(slot, now);
         }
         self.tell_changed();
-        let soon = !flushed || !self.deferred.is_empty() || !self.changed.is_empty();
-        let next = self.timers.next();
-        if soon { Some(next.unwrap_or(i64::MAX).min(now + RETRY_US)) } else { next }
+        let again = match (self.deferred.is_empty(), flushed && self.tcp.wire.has_room() && self.changed.is_empty()) {
+            (false, _) => now + RETRY_US,
+            (true, false) => now + FULL_RETRY_US,
+            (true, true) => return self.timers.next(),
+        };
+        // What is due waits for the way out too.
+        Some(self.timers.next().filter(|at| *at > now).unwrap_or(again).min(again))
     }
 }

@@ -103,7 +103,7 @@ impl Default for Timings {
             heartbeat_ms: 3,
             suspect_after_ms: 40,
             progress_timeout_ms: 300,
-            max_staleness_ms: 20,
+            max_staleness_ms: 250,
             pause_limit_ms: 36,
         }
     }

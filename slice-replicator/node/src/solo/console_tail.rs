@@ -20,6 +20,14 @@ impl ConsoleTail {
         let text = String::from_utf8_lossy(bytes.make_contiguous()).trim_end().to_owned();
         if text.is_empty() { "(nothing)".into() } else { text }
     }
+
+    /// Ends the line that the guest was stopped in the middle of: what is printed next has a line of its own.
+    pub(super) fn end_line(&mut self) -> std::io::Result<()> {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = bytes.back().is_some_and(|last| *last != b'\n');
+        drop(bytes);
+        if open { self.write_all(b"\n") } else { Ok(()) }
+    }
 }
 
 impl Write for ConsoleTail {
@@ -52,5 +60,16 @@ mod tests {
         }
         assert!(tail.text().ends_with("line 999"));
         assert!(tail.text().len() <= TAIL_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_ended_once() {
+        let mut tail = ConsoleTail::default();
+        tail.end_line().unwrap();
+        assert_eq!(tail.bytes.lock().unwrap().len(), 0);
+        write!(tail, "boot: entr").unwrap();
+        tail.end_line().unwrap();
+        tail.end_line().unwrap();
+        assert_eq!(tail.bytes.lock().unwrap().make_contiguous(), b"boot: entr\n");
     }
 }

@@ -102,6 +102,14 @@ impl SoloNode {
     /// # Errors
     /// The guest crashed or did not come up.
     pub fn run(&mut self) -> Result<(), SoloError> {
+        let ended = self.serve();
+        self.vm.stop();
+        // A console that cannot be written to any more has said all it can.
+        let _ = self.tail.end_line();
+        ended
+    }
+
+    fn serve(&mut self) -> Result<(), SoloError> {
         let mut events = Events::with_capacity(16);
         let mut more = true;
         while !self.stopping {
@@ -123,7 +131,6 @@ impl SoloNode {
             }
             self.check_ready()?;
         }
-        self.vm.stop();
         Ok(())
     }
 
