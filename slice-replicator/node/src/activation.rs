@@ -7,17 +7,33 @@ use crate::outbound::vmm_slice;
 use crate::slice_table::{OwnedSlice, Stage};
 use escape_abi::HostMessage;
 use escape_engine::node::{Event, PlugSlice};
-use escape_proto::{Epoch, GroupId, Milestone, SliceId};
-use std::collections::{BTreeMap, VecDeque};
+use escape_proto::{Epoch, Flow, GroupId, Milestone, SliceId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Longest stretch of plugging per turn, microseconds.
 const STEP_US: u64 = 200;
 
-/// Activations under way.
+/// A client that sent something this long ago may still wait for its answer, microseconds: the time that a failover
+/// takes, and a little more.
+const ACTIVE_US: u64 = 64_000;
+
+/// Activations under way. Slices whose clients wait are plugged first.
 #[derive(Debug, Default)]
 pub struct Activations {
-    queue: VecDeque<(GroupId, PlugSlice)>,
+    /// Slices to plug, by flow. Bounded by the images that this node has.
+    plugs: HashMap<Flow, Plug>,
+    /// Flows in `plugs` whose clients wait, in order; each at most once.
+    urgent: VecDeque<Flow>,
+    /// Flows of `plugs` in order, and some that were plugged as urgent meanwhile; each at most once.
+    others: VecDeque<Flow>,
     groups: BTreeMap<GroupId, Progress>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plug {
+    group: GroupId,
+    plug: PlugSlice,
+    urgent: bool,
 }
 
 #[derive(Debug)]
@@ -33,20 +49,44 @@ impl Activations {
         self.groups.insert(group, Progress { epoch, slices, done: 0 });
     }
 
-    /// Slices to plug. Bounded by the images that this node has.
-    pub fn queue(&mut self, group: GroupId, slices: Vec<PlugSlice>) {
-        self.queue.extend(slices.into_iter().map(|s| (group, s)));
+    /// A slice to plug.
+    pub fn queue(&mut self, group: GroupId, plug: PlugSlice, urgent: bool) {
+        let flow = plug.flow;
+        if self.plugs.insert(flow, Plug { group, plug, urgent }).is_none() {
+            if urgent { self.urgent.push_back(flow) } else { self.others.push_back(flow) }
+        }
+    }
+
+    /// Its client sent something and waits: the slice's turn comes before those of idle ones.
+    pub fn hurry(&mut self, flow: &Flow) {
+        if let Some(plug) = self.plugs.get_mut(flow).filter(|p| !p.urgent) {
+            plug.urgent = true;
+            self.urgent.push_back(*flow);
+        }
+    }
+
+    /// The next slice to plug.
+    fn next(&mut self) -> Option<(GroupId, PlugSlice)> {
+        while let Some(flow) = self.urgent.pop_front().or_else(|| self.others.pop_front()) {
+            if let Some(Plug { group, plug, .. }) = self.plugs.remove(&flow) {
+                return Some((group, plug));
+            }
+        }
+        None
     }
 
     /// The group is not this node's any more.
     pub fn cancel(&mut self, group: GroupId) {
-        self.queue.retain(|(g, _)| *g != group);
+        let Self { plugs, urgent, others, .. } = self;
+        plugs.retain(|_, p| p.group != group);
+        urgent.retain(|flow| plugs.contains_key(flow));
+        others.retain(|flow| plugs.contains_key(flow));
         self.groups.remove(&group);
     }
 
     /// Slices wait for their plug.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        !self.plugs.is_empty()
     }
 
     /// A slice runs. The milestone, if it is the first or the last of its group.
@@ -64,13 +104,22 @@ impl Activations {
 }
 
 impl Node {
+    /// Slices of a group are to be plugged: those first whose clients wait, by what the mirror saw of them.
+    pub(crate) fn queue_plugs(&mut self, group: GroupId, slices: Vec<PlugSlice>) {
+        let since = self.now().saturating_sub(ACTIVE_US);
+        for plug in slices {
+            let urgent = self.ingress.last_seen_us(&vmm_flow(&plug.flow)).is_some_and(|at| at >= since);
+            self.activations.queue(group, plug, urgent);
+        }
+    }
+
     /// Copies some waiting images into the arena and asks the guest to attach them.
     pub(crate) fn plug_some(&mut self) {
         if !self.guest_running {
             return;
         }
         let until = self.now() + STEP_US;
-        while let Some((group, plug)) = self.activations.queue.pop_front() {
+        while let Some((group, plug)) = self.activations.next() {
             self.plug_one(group, plug);
             if self.now() >= until {
                 break;
@@ -87,7 +136,7 @@ impl Node {
         }
     }
 
-    fn install(&mut self, group: GroupId, slice: SliceId, flow: escape_proto::Flow) -> Result<(), String> {
+    fn install(&mut self, group: GroupId, slice: SliceId, flow: Flow) -> Result<(), String> {
         self.add_lease_of(slice.slot);
         self.valve.bind_plugged(vmm_slice(slice), vmm_flow(&flow)).map_err(|e| e.to_string())?;
         if let Err(error) = self.images.install(vmm_slice(slice), self.vm.slots()) {
@@ -142,7 +191,7 @@ impl Node {
     }
 
     /// A connection that began while its group had no owner: its SYN comes to the guest now.
-    fn replay_new(&mut self, flow: &escape_proto::Flow, now: u64) {
+    fn replay_new(&mut self, flow: &Flow, now: u64) {
         use escape_vmm::commit::{Frame, Source, parse};
         let mut syn = None;
         self.ingress.replay(&vmm_flow(flow), &mut |frame| {
@@ -157,5 +206,33 @@ impl Node {
             self.valve.saw_syn(segment.flow, segment.seq, now);
             self.give_guest(&frame);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use escape_proto::CheckpointNo;
+
+    fn plug(port: u16) -> PlugSlice {
+        let flow = Flow { ip: [10, 0, 0, 1], port, service_port: 80 };
+        PlugSlice { slice: SliceId { slot: u32::from(port), inc: 1 }, flow, no: CheckpointNo(1) }
+    }
+
+    #[test]
+    fn who_waits_is_served_first_and_nobody_twice() {
+        let mut a = Activations::default();
+        let (first, second) = (GroupId(1), GroupId(2));
+        (1..5).for_each(|port| a.queue(first, plug(port), port == 3));
+        a.queue(second, plug(9), false);
+        a.hurry(&plug(4).flow);
+        a.hurry(&plug(4).flow);
+        a.hurry(&plug(77).flow);
+        a.cancel(second);
+        let order: Vec<u16> = std::iter::from_fn(|| a.next()).map(|(_, p)| p.flow.port).collect();
+        assert_eq!(order, [3, 4, 1, 2]);
+        assert!(!a.has_work() && a.next().is_none());
+        a.queue(first, plug(1), false);
+        assert!(a.has_work(), "a slice may be plugged again");
     }
 }

@@ -98,7 +98,7 @@ impl Node {
                 return Some(Event::GateClosed { group, epoch });
             }
             Command::RequestFlip { group, epoch } => self.flips.push((group, epoch)),
-            Command::Plug { group, slices } => self.activations.queue(group, slices),
+            Command::Plug { group, slices } => self.queue_plugs(group, slices),
             Command::OpenGate { slice, .. } => self.open_gate(slice),
             Command::OpenGroup { group } => self.open_group(group),
             Command::DropGroup { group, slices } => self.drop_group(group, &slices),
@@ -204,17 +204,19 @@ impl Node {
         self.ingress.covered(flow, applied.rcv_nxt, now);
         if applied.full {
             self.add_lease_of(head.slice.slot);
-            self.to_prefault.push_back(head.slice);
+        }
+        if !applied.new_pages.is_empty() {
+            self.to_prefault.push_back((head.slice.slot, applied.new_pages));
         }
         Ok(())
     }
 
-    /// Makes arena pages present for images that came lately, a little at a time: a plug of many slices must not fault,
-    /// and nobody's commit must wait for it.
+    /// Makes arena pages present that images came to need lately, a little at a time: a plug of many slices must not
+    /// fault, and nobody's commit must wait for it.
     pub(crate) fn prefault_some(&mut self) {
         let until = self.now() + PREFAULT_STEP_US;
-        while let Some(slice) = self.to_prefault.pop_front() {
-            self.images.prefault(vmm_slice(slice), self.vm.slots());
+        while let Some((slot, pages)) = self.to_prefault.pop_front() {
+            pages.prefault(slot, self.vm.slots());
             if self.now() >= until {
                 return;
             }

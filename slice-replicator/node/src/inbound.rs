@@ -53,7 +53,7 @@ impl Node {
             Inbound::ToGuest(None) | Inbound::Dropped => {}
             Inbound::Stored => {
                 self.metrics.gated += 1;
-                self.remember_syn_of(frame, now);
+                self.note_kept(frame, now);
             }
         }
     }
@@ -106,6 +106,17 @@ impl Node {
             }
         }
         self.unfinished.mirror = true;
+    }
+
+    /// The gate kept a frame: whoever sent data waits for the plug.
+    fn note_kept(&mut self, frame: &[u8], now: u64) {
+        use escape_vmm::commit::{Frame, Source, parse};
+        let Frame::Tcp(segment) = parse(frame, Source::Client) else { return };
+        if segment.flags.pure_syn() {
+            self.groups.remember_syn(cell_flow(&segment.flow), now);
+        } else if segment.payload_len > 0 {
+            self.activations.hurry(&cell_flow(&segment.flow));
+        }
     }
 
     fn remember_syn_of(&mut self, frame: &[u8], now: u64) {

@@ -19,9 +19,10 @@ use crate::upstream::Upstream;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
 use escape_engine::{Mutant, SuspicionConfig};
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
-use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, Member, NodeId, Role, SliceId};
+use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, Member, NodeId, Role};
 use escape_vmm::commit::capture::CaptureLimits;
 use escape_vmm::commit::ingress::{IngressLimits, IngressStore};
+use escape_vmm::commit::page_set::PageSet;
 use escape_vmm::commit::protected_ports::ProtectedPorts;
 use escape_vmm::commit::quota::HoldLimits;
 use escape_vmm::commit::tombstone::Tombstones;
@@ -73,8 +74,8 @@ pub struct Node {
     pub(crate) bodies: HashMap<u64, Vec<u8>>,
     pub(crate) next_body: u64,
     pub(crate) sabotage: Sabotage,
-    /// Images whose arena pages are to be made present. At most one entry per full copy.
-    pub(crate) to_prefault: VecDeque<SliceId>,
+    /// Arena pages that are to be made present, by slot. Each page of an image is here once at most.
+    pub(crate) to_prefault: VecDeque<(u32, PageSet)>,
     /// The peer's frame at hand.
     pub(crate) inbox: Vec<u8>,
     /// Slices whose state changed without output, with the time by which to capture them. Each slice once.

@@ -1,6 +1,7 @@
 //! Checkpoints: their place in a slice's history, and what making, applying and plugging one comes to.
 
 use super::chain::ChainHash;
+use super::page_set::PageSet;
 
 /// Place of a checkpoint in its slice's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,10 @@ pub struct Applied {
     pub generation: u64,
     /// The slice's connection is finished.
     pub closed: bool,
-    /// A full copy: a good moment to [prefault](super::image::ImageStore::prefault).
+    /// A full copy.
     pub full: bool,
+    /// Pages of the slot that were not live in any checkpoint before: to be prefaulted, outside of the commit path.
+    pub new_pages: PageSet,
     /// To be repeated in the acknowledgement.
     pub hash: ChainHash,
 }

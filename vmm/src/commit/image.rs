@@ -170,29 +170,17 @@ impl ImageStore {
         }
         let state = body.state;
         let (rcv_nxt, generation, closed) = (state.rcv_nxt, state.generation, state.closed());
+        let new_pages = image.pages.add_lines(state.live.spans());
         image.known = known;
         image.number = number;
         image.chain = body.resume_chain.unwrap_or(hash);
         image.published = Some(state);
-        Ok(Applied { rcv_nxt, generation, closed, full: body.resume_chain.is_some(), hash })
-    }
-
-    /// Makes the arena's pages for a standby image's live ranges present, so that a plug of many slices does not fault.
-    /// Returns the bytes asked for. To be called after a full copy was applied, outside the commit path.
-    pub fn prefault(&self, slice: SliceId, memory: &impl SlotMemory) -> usize {
-        let Some(state) = self.get(slice).and_then(|image| image.published.as_ref()) else { return 0 };
-        let mut bytes = 0;
-        for span in state.live.spans() {
-            let len = (span.end - span.start) * LINE;
-            memory.prefault(slice.slot, span.start * LINE, len);
-            bytes += len;
-        }
-        bytes
+        Ok(Applied { rcv_nxt, generation, closed, full: body.resume_chain.is_some(), hash, new_pages })
     }
 
     /// Plugs: copies the live ranges of a standby's image into the arena, exactly, and sets the slot's word to the
-    /// image's generation with no reference. The image becomes the new owner's shadow; nothing is known to be
-    /// shared, so the first capture is a full copy.
+    /// image's generation with no reference. The image becomes the new owner's shadow, equal to the slot in every live
+    /// line, so the first capture is a delta: the group is Solo then, and a standby begins with a full copy.
     ///
     /// Only while the guest holds nothing in that slot. Installing a shadow again (the guest was restarted) is the same.
     pub fn install(&mut self, slice: SliceId, memory: &impl SlotMemory) -> Result<Installed, ImageError> {
@@ -216,6 +204,9 @@ impl ImageStore {
         memory.set_word(slice.slot, SlotWord::new(generation, 0));
         image.role = Role::Shadow;
         image.known.clear();
+        for span in state.live.spans() {
+            image.known.insert(span);
+        }
         self.metrics.installed += 1;
         self.metrics.installed_bytes += bytes as u64;
         Ok(Installed { bytes, generation })

@@ -192,9 +192,10 @@ fn plug_writes_the_live_bytes_and_nothing_else() {
     let live = state(9, &[(3, 130), (1000, 1)]);
     let mut body = Vec::new();
     let first = send(&mut owner, &live, &content, &mut body);
-    standby.apply(SLICE, &first.checkpoint, &body).unwrap();
+    let applied = standby.apply(SLICE, &first.checkpoint, &body).unwrap();
     let memory = TestMemory::new(2);
-    assert_eq!(standby.prefault(SLICE, &memory), 4 * LINE);
+    applied.new_pages.prefault(1, &memory);
+    assert_eq!(memory.prefaulted.load(std::sync::atomic::Ordering::Relaxed), 4096);
     memory.write(1, 0, &[0x55; USED]);
     assert_eq!(standby.install(SLICE, &memory).unwrap(), Installed { bytes: 131, generation: 9 });
     let mut arena = vec![0; USED];
@@ -204,10 +205,12 @@ fn plug_writes_the_live_bytes_and_nothing_else() {
         assert_eq!(*byte, if is_live { content[n] } else { 0x55 }, "byte {n}");
     }
     assert_eq!(memory.word(1), Some(SlotWord::new(9, 0)));
-    // The image is the new owner's shadow now: its first capture is a full copy that continues numbers and chain.
+    // The image is the new owner's shadow now: its first capture is a delta that continues numbers and chain.
     assert_eq!(standby.get(SLICE).unwrap().role, Role::Shadow);
-    let next = send(&mut standby, &state(10, &[(0, 64)]), &content, &mut body);
-    assert_eq!((next.full, next.checkpoint.number), (true, 2));
+    let mut changed = content.clone();
+    changed[100] ^= 0xff;
+    let next = send(&mut standby, &state(10, &[(3, 130), (1000, 1)]), &changed, &mut body);
+    assert_eq!((next.full, next.lines, next.checkpoint.number, next.checkpoint.base), (false, 1, 2, 1));
     assert!(matches!(standby.apply(SLICE, &first.checkpoint, &body), Err(ApplyError::Unknown { .. })));
     let small = TestMemory::new(1);
     assert!(matches!(standby.install(SLICE, &small), Err(ImageError::NotMapped { .. })));

@@ -140,6 +140,11 @@ impl IngressStore {
         self.flows.get(flow).map_or(0, |entry| entry.store.len())
     }
 
+    /// When a frame of this flow last came, kept or not; `None` if the store does not know it.
+    pub fn last_seen_us(&self, flow: &Flow) -> Option<u64> {
+        self.flows.get(flow).map(|entry| entry.touched_us)
+    }
+
     /// A frame from the mirror's interface. Never goes to the guest.
     pub fn mirror_frame(&mut self, frame: &[u8], now: u64) -> Inbound {
         match self.protected_segment(frame) {

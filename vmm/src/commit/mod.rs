@@ -35,6 +35,7 @@ pub mod ingress;
 pub mod line_set;
 pub mod live_set;
 pub mod metrics;
+pub mod page_set;
 pub mod protected_ports;
 pub mod published;
 pub mod quota;

@@ -2,6 +2,7 @@
 
 use super::chain::{CHAIN_START, ChainHash};
 use super::line_set::LineSet;
+use super::page_set::PageSet;
 use super::published::Published;
 use super::slice_id::SliceId;
 use escape_abi::message::Flow;
@@ -32,11 +33,22 @@ pub struct SlotImage {
     pub published: Option<Published>,
     /// Shadow: lines that shadow and standby are known to share. Standby: lines received.
     pub(super) known: LineSet,
+    /// Pages that have been live in a checkpoint applied here.
+    pub(super) pages: PageSet,
 }
 
 impl SlotImage {
     pub(super) fn new(slice: SliceId, flow: Flow, role: Role) -> Self {
-        Self { slice, flow, role, number: 0, chain: CHAIN_START, published: None, known: LineSet::default() }
+        Self {
+            slice,
+            flow,
+            role,
+            number: 0,
+            chain: CHAIN_START,
+            published: None,
+            known: LineSet::default(),
+            pages: PageSet::default(),
+        }
     }
 
     /// Generation of the last checkpoint.

@@ -31,6 +31,11 @@ const HALF_CLOSED_MAX: i64 = 30 * SECOND;
 /// At most one probe per slice in this time is sent because of a segment that nobody should have sent (RFC 5961).
 const CHALLENGE_EVERY: i64 = SECOND;
 
+/// A plugged connection with nothing outstanding tells its peer where it is after this, unless it has sent something by then: an
+/// acknowledgement may have been lost with the last owner. Not at once, because slices whose peers wait are plugged meanwhile, and far
+/// below the 200 ms after which a peer would send again by itself (TCP-FAILOVER.md, 4).
+const GREET_AFTER: i64 = 25 * MS;
+
 /// Deadlines of smoltcp that are passed over at most to make it send.
 const JUMPS_MAX: u32 = 4;
 
@@ -163,7 +168,11 @@ impl<H: Host> TcpLayer<H> {
             TcpEvent::Timer => self.timers(state),
             TcpEvent::Plugged => {
                 state.tcp.reattach();
-                self.force_output(state)
+                if outstanding(&mut state.tcp) {
+                    return self.force_output(state);
+                }
+                state.tcp.greet_at = state.header.clock + GREET_AFTER;
+                false
             }
             TcpEvent::Challenge => {
                 self.probe(state);
@@ -186,6 +195,10 @@ impl<H: Host> TcpLayer<H> {
         }
         if state.tcp.retransmit.due_at != 0 && clock >= state.tcp.retransmit.due_at {
             return self.force_output(state);
+        }
+        if state.tcp.greet_at != 0 && clock >= state.tcp.greet_at {
+            state.tcp.greet_at = 0;
+            self.probe(state);
         }
         if state.tcp.retransmit.due_at == 0 && silence >= probe_at(state.tcp.probes) {
             state.tcp.probes += 1;
@@ -291,8 +304,10 @@ impl<H: Host> TcpLayer<H> {
             _ if tcp.retransmit.due_at != 0 => tcp.heard_at + SILENCE_MAX,
             _ => tcp.heard_at + probe_at(tcp.probes),
         };
-        if tcp.retransmit.due_at != 0 {
-            at = at.min(tcp.retransmit.due_at);
+        for due_at in [tcp.retransmit.due_at, tcp.greet_at] {
+            if due_at != 0 {
+                at = at.min(due_at);
+            }
         }
         if let Some(poll) = poll {
             // "At once" can only mean that the way out is full.

@@ -54,6 +54,8 @@ pub(crate) struct TcpState {
     pub abandoned: u32,
     /// Keep-alive probes since the peer was last heard of.
     pub probes: u32,
+    /// Slice clock at which the peer is told where we are after a plug; 0: it has been told.
+    pub greet_at: i64,
     /// Bytes received in order and not read.
     unread: u32,
     rx: RingPart,
@@ -106,6 +108,7 @@ impl TcpState {
             fin_received: 0,
             abandoned: 0,
             probes: 0,
+            greet_at: 0,
             unread: 0,
             rx: RingPart::default(),
             tx: RingPart::default(),
@@ -199,6 +202,9 @@ impl TcpState {
 
     /// Notes what went out.
     pub(crate) fn note_emitted(&mut self, e: &Emitted, clock: i64) {
+        if e.frames > 0 {
+            self.greet_at = 0;
+        }
         if let Some(end) = e.seq_end.filter(|end| self.snd_nxt == 0 || seq::before(self.snd_nxt, *end)) {
             self.snd_nxt = end;
             self.retransmit.on_new_data(end, clock);

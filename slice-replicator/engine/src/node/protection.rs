@@ -8,6 +8,10 @@ use super::track::{CloseStep, Track};
 use crate::{Micros, Mutant};
 use escape_proto::{BodyKind, CasOutcome, Epoch, GroupId, GroupRecord, Member, Mode};
 
+/// So many times the calm do new standbys wait for plugs at the most: a guest that does not answer must not keep other
+/// groups on one copy.
+const PLUG_PATIENCE_CALMS: Micros = 5;
+
 impl NodeEngine {
     /// What time and circumstances ask for, group by group.
     pub(super) fn drive(&mut self, now: Micros, out: &mut Vec<Command>) {
@@ -101,7 +105,8 @@ impl NodeEngine {
 
     /// T3, first step: the candidate gets the stream and full copies.
     fn begin_sync(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
-        if now < self.calm_until {
+        if now < self.calm_until || (now < self.calm_until + PLUG_PATIENCE_CALMS * self.config.calm_us && self.plugs())
+        {
             return;
         }
         let syncing = self.owned.values().filter(|g| matches!(g.change, Change::Syncing(_) | Change::Draining(..)));
@@ -128,6 +133,11 @@ impl NodeEngine {
             return self.record_candidate(now, group, candidate, out);
         }
         self.sync_progress(now, group, out);
+    }
+
+    /// Slices of some group wait for their plug: copies for standbys would take the time that their clients wait.
+    fn plugs(&self) -> bool {
+        self.owned.values().any(|g| matches!(g.stage, Stage::Closing | Stage::Plugging(_)))
     }
 
     /// Up, on another host, linked; the one that stands by for the fewest groups of this node, then of all. Ties are
