@@ -7,7 +7,7 @@ use crate::http::heap::SliceHeap;
 use crate::http::kv::{Map, Value};
 use crate::http::outgoing::Outgoing;
 use crate::http::reply::{BYTES, JSON, REPLY_ROOM, ReplyHead, SMALL, TEXT, refusal_body};
-use crate::http::route::{Action, DIRTY_MAX, route};
+use crate::http::route::{Action, route};
 use crate::http::sink::{Sink, VALUE_MAX};
 use crate::tcp::Pipe;
 use crate::text::Text;
@@ -408,13 +408,13 @@ fn dirty(heap: &mut escape_arena::Heap<'_>, place: &mut u32, n: usize) -> Result
     let block = match present {
         Some(block) if room >= n => block,
         _ => {
-            let larger = heap.alloc(n)?;
-            heap.bytes_mut(larger)?.fill(0);
+            // The old one goes first: the heap has no room for both when they are large. Nobody reads what is in it.
             if let Some(block) = present {
-                let (from, to) = heap.bytes_pair(block, larger)?;
-                to[..from.len()].copy_from_slice(from);
+                *place = 0;
                 heap.free(block)?;
             }
+            let larger = heap.alloc(n)?;
+            heap.bytes_mut(larger)?.fill(0);
             *place = larger.offset();
             larger
         }
