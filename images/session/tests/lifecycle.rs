@@ -353,8 +353,16 @@ fn unplug_discard_and_refusals() {
     let mut rng = support::Rng(1);
     world.arena.restore(slot, &image, &mut rng);
     let (frames, messages) = say(&mut world, plug);
-    assert_eq!((frames.len(), messages), (1, vec![answer(0)]));
+    assert_eq!((frames.len(), messages), (0, vec![answer(0), GuestMessage::Changed { slot }]));
     assert_eq!(say(&mut world, plug).1, vec![answer(refusal::BUSY)]);
+    // Nothing was outstanding, so its peer is told where it is a little later, once.
+    let at = world.now;
+    world.guest.set_time(at + 25_000);
+    let greetings = [world.guest.server.on_timers(), None].map(|_| world.guest.take().0.len());
+    assert_eq!(greetings, [1, 0]);
+    world.guest.set_time(at + 60_000);
+    world.guest.server.on_timers();
+    assert_eq!(world.guest.take().0.len(), 0);
     // Discard is silence.
     let (frames, messages) = say(&mut world, HostMessage::Discard { slot, incarnation });
     assert_eq!((frames.len(), messages), (0, vec![GuestMessage::Unplugged { slot, incarnation }]));
