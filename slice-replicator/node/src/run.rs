@@ -96,7 +96,8 @@ impl Node {
     /// How long the next turn may wait for events.
     fn sleep(&self, spins: u32) -> Duration {
         let captures = self.valve.waiting_len() > 0;
-        if self.unfinished.any() || self.activations.has_work() || (captures && spins <= SPINS_MAX) {
+        let plugs = self.guest_running && self.activations.has_work();
+        if self.unfinished.any() || plugs || (captures && spins <= SPINS_MAX) {
             Duration::ZERO
         } else if captures || !self.rx_backlog.is_empty() {
             BUSY_TICK

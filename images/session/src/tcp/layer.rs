@@ -35,6 +35,8 @@ const CHALLENGE_EVERY: i64 = SECOND;
 /// acknowledgement may have been lost with the last owner. Not at once, because slices whose peers wait are plugged meanwhile, and far
 /// below the 200 ms after which a peer would send again by itself (TCP-FAILOVER.md, 4).
 const GREET_AFTER: i64 = 25 * MS;
+/// Slots that are greeted at different times, a millisecond apart: thousands of probes at once would be in everybody's way.
+const GREET_SPREAD: u32 = 64;
 
 /// Deadlines of smoltcp that are passed over at most to make it send.
 const JUMPS_MAX: u32 = 4;
@@ -171,7 +173,8 @@ impl<H: Host> TcpLayer<H> {
                 if outstanding(&mut state.tcp) {
                     return self.force_output(state);
                 }
-                state.tcp.greet_at = state.header.clock + GREET_AFTER;
+                state.tcp.greet_at =
+                    state.header.clock + GREET_AFTER + i64::from(state.header.key.slot % GREET_SPREAD) * MS;
                 false
             }
             TcpEvent::Challenge => {
