@@ -314,7 +314,10 @@ impl Links {
 }
 
 /// Whether the kernel takes `name` for an interface (`dev_valid_name`).
-pub(crate) fn check_name(name: &str) -> Result<(), LinkError> {
+///
+/// # Errors
+/// [`LinkError::BadName`] tells what a name may be.
+pub fn check_name(name: &str) -> Result<(), LinkError> {
     let usable = (1..=15).contains(&name.len())
         && name != "."
         && name != ".."

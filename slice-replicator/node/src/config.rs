@@ -1,16 +1,18 @@
 //! What a node must be told.
 
 use crate::error::NodeError;
+use crate::quota_config::QuotaConfig;
 use escape_abi::layout::{LEASE_SLOTS, SLOTS_MAX};
 use escape_link::pki::ClusterSecrets;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 /// Nodes have the ids below the width of a set of suspects.
 const NODE_ID_MAX: u16 = 31;
 /// RAM that a guest can have, MiB.
-const RAM_MIB: RangeInclusive<u32> = 16..=2030;
+pub const RAM_MIB: RangeInclusive<u32> = 16..=2030;
 
 /// Configuration of one node (TOML; unknown keys are refused).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,11 +42,17 @@ pub struct NodeConfig {
     pub leases: u32,
     /// Ordinary guest RAM, MiB.
     pub ram_mib: u32,
+    /// What the guest runs, an ELF file, the same on all nodes of the cell; none: the image that comes with the program.
+    #[serde(default)]
+    pub image: Option<PathBuf>,
     /// The service's address and ports.
     pub service: ServiceConfig,
     /// Times.
     #[serde(default)]
     pub timing: TimingConfig,
+    /// Quotas.
+    #[serde(default)]
+    pub quotas: QuotaConfig,
     /// Hold output and replicate state (the default). `false` measures what that costs: output leaves at once, nothing
     /// is checkpointed, and a failure of this node loses its sessions.
     #[serde(default = "replication_is_on")]
@@ -123,7 +131,7 @@ pub struct ServiceConfig {
 }
 
 /// Times of a node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimingConfig {
     /// Between heartbeats, milliseconds.

@@ -11,6 +11,14 @@ pub enum NodeError {
     /// The VM could not be made.
     #[error("virtual machine: {0}")]
     Vm(#[from] escape_vmm::VmError),
+    /// The guest's image.
+    #[error("image {}: {source}", path.display())]
+    Image {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
     /// Keys or certificates do not fit.
     #[error("cluster identity: {0}")]
     Identity(#[from] escape_link::pki::PkiError),

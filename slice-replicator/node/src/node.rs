@@ -21,10 +21,9 @@ use escape_engine::{Mutant, SuspicionConfig};
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
 use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, Member, NodeId, Role};
 use escape_vmm::commit::capture::CaptureLimits;
-use escape_vmm::commit::ingress::{IngressLimits, IngressStore};
+use escape_vmm::commit::ingress::IngressStore;
 use escape_vmm::commit::page_set::PageSet;
 use escape_vmm::commit::protected_ports::ProtectedPorts;
-use escape_vmm::commit::quota::HoldLimits;
 use escape_vmm::commit::tombstone::Tombstones;
 use escape_vmm::commit::valve::Valve;
 use escape_vmm::commit::valve_config::{BreachPolicy, Mode, ValveConfig};
@@ -32,6 +31,7 @@ use escape_vmm::commit::{Capturer, ImageStore};
 use escape_vmm::{BootParamsSeed, Console, FrameBuf, TapSource, Vm, VmConfig};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -140,7 +140,9 @@ impl Node {
             tracing::warn!("replication is off: a failure of this node loses its sessions");
         }
         let poll = Poll::new().map_err(NodeError::os("epoll"))?;
-        let vm = Vm::new(vm_config(&config)?)?;
+        let image = guest_image(&config)?;
+        let digest = escape_images::digest(&image);
+        let vm = Vm::new(vm_config(&config, image)?)?;
         let service_ip = config.service.ip.octets();
         let ports = ProtectedPorts::new(&[config.service.http_port, config.service.stream_port])
             .ok_or_else(|| NodeError::Config("too many protected ports".into()))?;
@@ -150,7 +152,7 @@ impl Node {
             protected_ports: ports.clone(),
             unprotected_output: false,
             mode: if config.replication { Mode::Protect } else { Mode::PassThrough },
-            limits: HoldLimits::default(),
+            limits: config.quotas.hold_limits(),
             on_breach: BreachPolicy::Quarantine,
         });
         let images = ImageStore::new(config.n_slots).map_err(|e| NodeError::Config(e.to_string()))?;
@@ -179,7 +181,7 @@ impl Node {
             valve,
             images,
             capturer: Capturer::new(CaptureLimits::default()),
-            ingress: IngressStore::new(service_ip, ports, IngressLimits::default()),
+            ingress: IngressStore::new(service_ip, ports, config.quotas.ingress_limits()),
             tombstones: Tombstones::new(config.service.mac),
             frame: Some(FrameBuf::new()),
             unfinished: Unfinished::default(),
@@ -214,7 +216,7 @@ impl Node {
             wants_rejoin: false,
             stopping: false,
             cluster: [0; 16],
-            digest: escape_images::digest(escape_images::freestanding()),
+            digest,
             guest_cause: String::new(),
             boots: 0,
             counts_at: 0,
@@ -264,13 +266,22 @@ fn parse_broken(config: &NodeConfig) -> Result<Option<Mutant>, NodeError> {
     Ok(broken)
 }
 
-fn vm_config(config: &NodeConfig) -> Result<VmConfig, NodeError> {
-    let image = escape_images::freestanding();
+fn guest_image(config: &NodeConfig) -> Result<Cow<'static, [u8]>, NodeError> {
+    match &config.image {
+        None => Ok(escape_images::freestanding().into()),
+        Some(path) => match std::fs::read(path) {
+            Ok(image) => Ok(image.into()),
+            Err(source) => Err(NodeError::Image { path: path.clone(), source }),
+        },
+    }
+}
+
+fn vm_config(config: &NodeConfig, image: Cow<'static, [u8]>) -> Result<VmConfig, NodeError> {
     Ok(VmConfig {
         ram_bytes: u64::from(config.ram_mib) << 20,
         n_slots: config.n_slots,
         params: BootParamsSeed {
-            image_id: escape_images::image_id(image),
+            image_id: escape_images::image_id(&image),
             node: u32::from(config.id),
             ip: config.service.ip.octets(),
             mac: config.service.mac,
@@ -279,7 +290,7 @@ fn vm_config(config: &NodeConfig) -> Result<VmConfig, NodeError> {
             idle_timeout_s: config.service.idle_timeout_s,
             cmdline: String::new(),
         },
-        image: image.into(),
+        image,
         tap: Some(tap_source(&config.tap)?),
         mirror: config.mirror.as_ref().map(tap_source).transpose()?,
         console: Console::new(Box::new(std::io::stderr())),
@@ -288,7 +299,10 @@ fn vm_config(config: &NodeConfig) -> Result<VmConfig, NodeError> {
 
 fn tap_source(interface: &Interface) -> Result<TapSource, NodeError> {
     match interface {
-        Interface::Name(name) => Ok(TapSource::Name(name.clone())),
+        Interface::Name(name) => {
+            warn_if_missing(name);
+            Ok(TapSource::Name(name.clone()))
+        }
         Interface::Fd(fd) if *fd > 2 => {
             // The inherited descriptor itself stays open: a node that starts over finds it again.
             // SAFETY: takes no pointers; a number that is no descriptor is refused by the kernel.
@@ -301,6 +315,17 @@ fn tap_source(interface: &Interface) -> Result<TapSource, NodeError> {
             Ok(TapSource::Inherited(unsafe { OwnedFd::from_raw_fd(own) }))
         }
         Interface::Fd(fd) => Err(NodeError::Config(format!("descriptor {fd} cannot be a tap"))),
+    }
+}
+
+/// A tap that is only made now is bridged to nothing: clients' frames will not come.
+fn warn_if_missing(name: &str) {
+    let known = std::ffi::CString::new(name).is_ok_and(|name| {
+        // SAFETY: the name is a C string, which the call only reads.
+        unsafe { libc::if_nametoindex(name.as_ptr()) != 0 }
+    });
+    if !known {
+        tracing::warn!(tap = name, "there is no such interface: it is made now and gone with this process");
     }
 }
 

@@ -1,20 +1,25 @@
-//! The configurations of a cell's processes.
+//! The configurations of a drill's processes: those that follow from its replication file, with what a drill alone has.
 
 use super::error::CellSetupError;
 use super::network::{
     CellNetwork, EDGE_IP, ORCHESTRATOR_IP, SERVICE_IP, SERVICE_MAC, UPLINK, mirror_name, node_ip, tap_name,
 };
+use crate::config::{
+    Cell, Control, Edge, FREESTANDING, MacAddress, NodeEntry, Quotas, ReplicationFile, Service, Timings,
+};
 use escape_link::ClusterAuthority;
-use escape_node::{Interface, NodeConfig, ServiceConfig, TimingConfig};
-use escape_orchestrator::{DetectionTiming, EdgeProcessConfig, NodePorts, OrchestratorProcessConfig, OutputPlace};
+use escape_node::{Interface, NodeConfig};
+use escape_orchestrator::{EdgeProcessConfig, OrchestratorProcessConfig, OutputPlace};
 use escape_proto::{NodeId, Role};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Port of every link.
 const LINK_PORT: u16 = 7400;
 /// Port of every heartbeat socket.
 const BEAT_PORT: u16 = 7401;
+/// Identity of every drill's cell; its authority is new each time.
+const UUID: &str = "00000000-0000-4000-8000-0000000d2111";
 /// Standard output.
 const STDOUT: u32 = 1;
 
@@ -58,52 +63,72 @@ impl CellPlan {
         (64 + self.sessions / 100).next_multiple_of(2).min(1024)
     }
 
-    fn addr(ip: std::net::Ipv4Addr, port: u16) -> SocketAddr {
-        SocketAddrV4::new(ip, port).into()
+    /// The replication file of this cell.
+    pub fn file(&self) -> ReplicationFile {
+        let control = Control {
+            orchestrator: addr(ORCHESTRATOR_IP, LINK_PORT),
+            orchestrator_heartbeat: addr(ORCHESTRATOR_IP, BEAT_PORT),
+            edge: addr(EDGE_IP, LINK_PORT),
+            ..Control::default()
+        };
+        ReplicationFile {
+            cell: Cell {
+                uuid: UUID.into(),
+                image: FREESTANDING.into(),
+                ram_mib: self.ram_mib(),
+                slots: self.slots(),
+                leases_per_node: self.leases(),
+                groups_per_node: 16,
+            },
+            service: Service {
+                ip: SERVICE_IP,
+                mac: MacAddress(SERVICE_MAC),
+                http_port: self.http_port,
+                stream_port: self.stream_port,
+                ..Service::default()
+            },
+            timings: Timings::default(),
+            quotas: Quotas::default(),
+            control,
+            edge: Edge { uplink: UPLINK.into(), ..Edge::default() },
+            nodes: (0..self.nodes).map(|node| self.entry(node)).collect(),
+        }
+    }
+
+    /// A node: its taps are interfaces of the edge, and their descriptors its own.
+    fn entry(&self, id: u16) -> NodeEntry {
+        NodeEntry {
+            id,
+            host: format!("host-{id}"),
+            control: addr(node_ip(id), LINK_PORT),
+            heartbeat: addr(node_ip(id), BEAT_PORT),
+            tap: tap_name(id),
+            mirror: mirror_name(id),
+            edge_port: tap_name(id),
+            edge_mirror: mirror_name(id),
+            cpu: self.cpus.get(usize::from(id) % self.cpus.len().max(1)).copied(),
+        }
     }
 
     /// The orchestrator's, with its store's descriptor.
     pub(super) fn orchestrator(&self, authority: &ClusterAuthority, store: RawFd) -> Result<String, CellSetupError> {
+        let config = self.file().orchestrator_config(authority.issue(Role::Orchestrator)?);
         print(
             "the orchestrator",
             &OrchestratorProcessConfig {
-                listen: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
-                beat_listen: Self::addr(ORCHESTRATOR_IP, BEAT_PORT),
                 store: OutputPlace::Fd(store.unsigned_abs()),
-                groups_per_node: 16,
-                n_slots: self.slots(),
-                leases_per_join_max: self.leases(),
-                timing: DetectionTiming::default(),
-                real_time: true,
                 events: Some(OutputPlace::Fd(STDOUT)),
                 broken: self.broken.clone(),
-                secrets: authority.issue(Role::Orchestrator)?,
+                ..config
             },
         )
     }
 
     /// The edge's.
     pub(super) fn edge(&self, authority: &ClusterAuthority) -> Result<String, CellSetupError> {
-        let ports =
-            (0..self.nodes).map(|node| NodePorts { node, data: tap_name(node), mirror: mirror_name(node) }).collect();
-        print(
-            "the edge",
-            &EdgeProcessConfig {
-                listen: Self::addr(EDGE_IP, LINK_PORT),
-                orchestrator: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
-                uplink: UPLINK.into(),
-                netns_fd: None,
-                ports,
-                service_ip: SERVICE_IP,
-                service_mac: SERVICE_MAC,
-                tcp_ports: vec![self.http_port, self.stream_port],
-                learned_expiry_s: 60,
-                real_time: true,
-                events: Some(OutputPlace::Fd(STDOUT)),
-                broken: self.broken.clone(),
-                secrets: authority.issue(Role::Edge)?,
-            },
-        )
+        let config = self.file().edge_config(authority.issue(Role::Edge)?);
+        let events = Some(OutputPlace::Fd(STDOUT));
+        print("the edge", &EdgeProcessConfig { events, broken: self.broken.clone(), ..config })
     }
 
     /// A node's, with the descriptors of its taps.
@@ -114,40 +139,40 @@ impl CellPlan {
         node: u16,
     ) -> Result<String, CellSetupError> {
         let port = network.nodes.get(usize::from(node)).ok_or(CellSetupError::NoNode(node))?;
-        let peers = (0..self.nodes).filter(|n| *n != node).map(|n| Self::addr(node_ip(n), BEAT_PORT));
-        let beats_to = std::iter::once(Self::addr(ORCHESTRATOR_IP, BEAT_PORT)).chain(peers).collect();
+        let config = self.file().node_config(&self.entry(node), authority.issue(Role::Node(NodeId(node)))?);
         print(
             &format!("node {node}"),
             &NodeConfig {
-                id: node,
-                host: format!("host-{node}"),
-                listen: Self::addr(node_ip(node), LINK_PORT),
-                orchestrator: Self::addr(ORCHESTRATOR_IP, LINK_PORT),
-                edge: Self::addr(EDGE_IP, LINK_PORT),
-                beat_listen: Self::addr(node_ip(node), BEAT_PORT),
-                beats_to,
                 tap: Interface::Fd(port.tap.as_raw_fd()),
                 mirror: Some(Interface::Fd(port.mirror.as_raw_fd())),
-                n_slots: self.slots(),
-                leases: self.leases(),
-                ram_mib: self.ram_mib(),
-                service: ServiceConfig {
-                    ip: SERVICE_IP,
-                    mac: SERVICE_MAC,
-                    http_port: self.http_port,
-                    stream_port: self.stream_port,
-                    idle_timeout_s: 300,
-                },
-                timing: TimingConfig::default(),
                 replication: self.replication,
-                cpu: self.cpus.get(usize::from(node) % self.cpus.len().max(1)).copied(),
                 broken: self.broken.clone(),
-                secrets: authority.issue(Role::Node(NodeId(node)))?,
+                ..config
             },
         )
     }
 }
 
+const fn addr(ip: Ipv4Addr, port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(ip, port))
+}
+
 fn print<T: serde::Serialize>(what: &str, config: &T) -> Result<String, CellSetupError> {
     toml::to_string(config).map_err(|source| CellSetupError::Config { what: what.into(), source })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_drills_cell_is_one_that_a_user_may_have() {
+        for sessions in [20, 200, 1_000, 10_000] {
+            let file = CellPlan { cpus: vec![0, 1], ..CellPlan::new(sessions) }.file();
+            let text = toml::to_string(&file).unwrap();
+            assert_eq!(ReplicationFile::parse(Path::new("drill.toml"), &text).unwrap(), file, "{sessions} sessions");
+        }
+    }
 }

@@ -4,15 +4,17 @@ use super::CommandError;
 use crate::cli::PartArgs;
 use crate::exit::Exit;
 use escape_node::{Ended, Node, NodeConfig, NodeError};
+use escape_orchestrator::{EdgeProcessConfig, OrchestratorProcessConfig, OutputPlace};
 use serde::de::DeserializeOwned;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs a node until it is told to stop. A node that is Dead in the store starts over as a new process image: nothing
 /// of its former life is left in memory.
 pub fn node(args: &PartArgs) -> Result<Exit, CommandError> {
     log_to_stderr();
-    let config: NodeConfig = read(&args.config)?;
+    let mut config: NodeConfig = read(&args.config)?;
+    config.image = config.image.map(|image| beside(&args.config, &image));
     let ended = config.check().and_then(|()| Node::new(config)?.run()).map_err(|e| match e {
         NodeError::Config(cause) => CommandError::PartConfig { path: args.config.clone(), cause },
         other => part("node", &other),
@@ -30,14 +32,19 @@ pub fn node(args: &PartArgs) -> Result<Exit, CommandError> {
 /// Runs the edge until it is told to stop.
 pub fn edge(args: &PartArgs) -> Result<Exit, CommandError> {
     log_to_stderr();
-    escape_orchestrator::run_edge(read(&args.config)?).map_err(|e| part("edge", &e))?;
+    let mut config: EdgeProcessConfig = read(&args.config)?;
+    config.events = config.events.map(|events| place_beside(&args.config, events));
+    escape_orchestrator::run_edge(config).map_err(|e| part("edge", &e))?;
     Ok(Exit::Done)
 }
 
 /// Runs the orchestrator until it is told to stop.
 pub fn orchestrator(args: &PartArgs) -> Result<Exit, CommandError> {
     log_to_stderr();
-    escape_orchestrator::run_orchestrator(read(&args.config)?).map_err(|e| part("orchestrator", &e))?;
+    let mut config: OrchestratorProcessConfig = read(&args.config)?;
+    config.store = place_beside(&args.config, config.store);
+    config.events = config.events.map(|events| place_beside(&args.config, events));
+    escape_orchestrator::run_orchestrator(config).map_err(|e| part("orchestrator", &e))?;
     Ok(Exit::Done)
 }
 
@@ -45,6 +52,19 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CommandError> {
     let text = std::fs::read_to_string(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
     toml::from_str(&text)
         .map_err(|source| CommandError::PartConfig { path: path.to_owned(), cause: source.to_string() })
+}
+
+/// A path in a configuration: a relative one begins at the configuration's directory, wherever the process was started.
+/// A store that is looked for in the wrong place would be a new, empty one.
+fn beside(configuration: &Path, path: &Path) -> PathBuf {
+    configuration.parent().unwrap_or(Path::new("")).join(path)
+}
+
+fn place_beside(configuration: &Path, place: OutputPlace) -> OutputPlace {
+    match place {
+        OutputPlace::Path(path) => OutputPlace::Path(beside(configuration, &path)),
+        descriptor @ OutputPlace::Fd(_) => descriptor,
+    }
 }
 
 /// An error with its causes, printed once.

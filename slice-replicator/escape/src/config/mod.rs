@@ -3,21 +3,29 @@
 //! Unknown keys are errors, every value has a range, every problem has a line. The commented samples
 //! (`docs/replication.toml`, `images/freestanding.toml`) state every default; tests compare them with the code.
 
+mod control;
+mod edge_section;
 mod image_file;
 mod line_index;
 mod mac_address;
+mod node_entry;
+mod place_rules;
 mod problem;
+mod process_configs;
 mod replication_file;
 mod rules;
 mod sections;
 
 use std::path::Path;
 
+pub use control::Control;
+pub use edge_section::Edge;
 pub use image_file::ImageFile;
 pub use mac_address::MacAddress;
+pub use node_entry::NodeEntry;
 pub use problem::{ConfigErrors, ConfigProblem, FileKind};
 pub use replication_file::ReplicationFile;
-pub use sections::{Cell, Control, FREESTANDING, NodeEntry, Quotas, Service, Timings};
+pub use sections::{Cell, FREESTANDING, Quotas, Service, Timings};
 
 /// Reads a file of either kind: one with an `image` key at its top is an image file.
 pub fn check(file: &Path) -> (FileKind, Result<(), ConfigErrors>) {

@@ -1,19 +1,16 @@
 //! The replication file of a cell, and its rules.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::Path;
 
+use escape_node::RAM_MIB;
 use serde::{Deserialize, Serialize};
 
+use super::control::Control;
+use super::edge_section::Edge;
+use super::node_entry::NodeEntry;
 use super::problem::{self, ConfigErrors};
 use super::rules::Rules;
-use super::sections::{Cell, Control, NodeEntry, Quotas, Service, Timings};
-
-/// Nodes of a cell at most (paper, section 3: nodes that can take over for each other).
-const NODES_MAX: usize = 16;
-/// Highest node id.
-const NODE_ID_MAX: u16 = 31;
+use super::sections::{Cell, Quotas, Service, Timings};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +27,12 @@ pub struct ReplicationFile {
     /// How much may wait.
     #[serde(default)]
     pub quotas: Quotas,
-    /// Orchestrator, store and edge.
+    /// Orchestrator, store and the edge's link.
     #[serde(default)]
     pub control: Control,
+    /// The machine that steers clients' flows.
+    #[serde(default)]
+    pub edge: Edge,
     /// The nodes, at least two on different hosts.
     pub nodes: Vec<NodeEntry>,
 }
@@ -51,7 +51,7 @@ impl ReplicationFile {
         parsed.check_service(&mut rules);
         parsed.check_timings(&mut rules);
         parsed.check_quotas(&mut rules);
-        parsed.check_nodes(&mut rules);
+        parsed.check_places(&mut rules);
         rules.end()?;
         Ok(parsed)
     }
@@ -59,12 +59,12 @@ impl ReplicationFile {
     fn check_cell(&self, rules: &mut Rules<'_>) {
         let cell = &self.cell;
         rules.require(is_uuid(&cell.uuid), &["cell".into(), "uuid".into()], || {
-            format!("{:?} is no UUID: 32 hexadecimal digits as in 8-4-4-4-12, not all zero", cell.uuid)
+            format!("{:?} is no UUID: 32 hexadecimal digits (a-f small) as in 8-4-4-4-12, not all zero", cell.uuid)
         });
         rules.require(!cell.image.is_empty(), &["cell".into(), "image".into()], || {
             "must be \"freestanding\" or the path of an image".into()
         });
-        rules.within(cell.ram_mib, 4..=2_046, "cell", "ram_mib");
+        rules.within(cell.ram_mib, RAM_MIB, "cell", "ram_mib");
         rules.require(cell.ram_mib.is_multiple_of(2), &["cell".into(), "ram_mib".into()], || "must be even".into());
         rules.within(cell.slots, 64..=65_536, "cell", "slots");
         rules.require(cell.slots.is_multiple_of(64), &["cell".into(), "slots".into()], || {
@@ -105,6 +105,7 @@ impl ReplicationFile {
         rules.within(timings.heartbeat_ms, 1..=1_000, "timings", "heartbeat_ms");
         rules.within(timings.suspect_after_ms, 2..=60_000, "timings", "suspect_after_ms");
         rules.within(timings.progress_timeout_ms, 5..=60_000, "timings", "progress_timeout_ms");
+        rules.within(timings.guest_timeout_ms, 10..=60_000, "timings", "guest_timeout_ms");
         rules.within(timings.max_staleness_ms, 1..=1_000, "timings", "max_staleness_ms");
         rules.within(timings.pause_limit_ms, 1..=60_000, "timings", "pause_limit_ms");
         let beats = timings.heartbeat_ms.saturating_mul(2);
@@ -132,41 +133,13 @@ impl ReplicationFile {
         rules.within(quotas.bulk_percent, 1..=90, "quotas", "bulk_percent");
         rules.within(quotas.slice_crashes_per_minute, 1..=1_000, "quotas", "slice_crashes_per_minute");
     }
-
-    fn check_nodes(&self, rules: &mut Rules<'_>) {
-        let count = self.nodes.len();
-        rules.require((2..=NODES_MAX).contains(&count), &["nodes".into()], || {
-            format!("{count} node(s): a cell has 2 to {NODES_MAX}")
-        });
-        let hosts: BTreeSet<&str> = self.nodes.iter().map(|node| node.host.as_str()).collect();
-        rules.require(count < 2 || hosts.len() >= 2, &["nodes".into()], || {
-            "all nodes are on one host: no slice could have a standby elsewhere".into()
-        });
-        let mut ids = BTreeSet::new();
-        let mut addresses: BTreeMap<SocketAddr, String> = BTreeMap::new();
-        addresses.insert(self.control.orchestrator, "the orchestrator".into());
-        let edge = addresses.insert(self.control.edge, "the edge".into());
-        rules
-            .require(edge.is_none(), &["control".into(), "edge".into()], || "is the orchestrator's address too".into());
-        for (index, node) in self.nodes.iter().enumerate() {
-            let path = |key: &str| ["nodes".into(), index.into(), key.into()];
-            rules.require(node.id <= NODE_ID_MAX, &path("id"), || format!("{} is more than {NODE_ID_MAX}", node.id));
-            rules.require(ids.insert(node.id), &path("id"), || format!("node {} is there twice", node.id));
-            rules.require(!node.host.trim().is_empty(), &path("host"), || "must name a host".into());
-            rules.require(node.control.port() != 0, &path("control"), || "needs a port".into());
-            let other = addresses.insert(node.control, format!("node {}", node.id));
-            rules.require(other.is_none(), &path("control"), || {
-                format!("{} is {}'s address too", node.control, other.clone().unwrap_or_default())
-            });
-        }
-    }
 }
 
 fn is_uuid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();
     let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
     lengths == [8, 4, 4, 4, 12]
-        && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+        && text.bytes().all(|byte| matches!(byte, b'-' | b'0'..=b'9' | b'a'..=b'f'))
         && text.bytes().any(|byte| byte != b'-' && byte != b'0')
 }
 

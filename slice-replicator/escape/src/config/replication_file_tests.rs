@@ -32,15 +32,24 @@ fn the_sample_says_what_is_the_default_anyway() {
     assert_eq!(parse(SAMPLE).unwrap(), parse(MINIMAL).unwrap());
     let parsed = parse(MINIMAL).unwrap();
     assert_eq!((parsed.timings, parsed.quotas, parsed.service), Default::default());
+    assert_eq!((parsed.control, parsed.edge), Default::default());
 }
 
 #[test]
 fn the_sample_states_every_key() {
-    let all: toml::Table = toml::Table::try_from(parse(MINIMAL).unwrap()).unwrap();
-    let lines = LineIndex::new(SAMPLE);
+    let mut all = parse(MINIMAL).unwrap();
+    all.nodes[0].cpu = Some(0);
+    let all: toml::Table = toml::Table::try_from(all).unwrap();
+    // A node's CPU has no default: there it is a comment.
+    let sample = SAMPLE.replace("# cpu", "cpu");
+    let lines = LineIndex::new(&sample);
     for (section, value) in &all {
-        for key in value.as_table().into_iter().flat_map(|table| table.keys()) {
-            let path: [PathStep; 2] = [section.as_str().into(), key.as_str().into()];
+        let first = value.as_array().and_then(|nodes| nodes.first());
+        for key in first.unwrap_or(value).as_table().into_iter().flat_map(|table| table.keys()) {
+            let mut path: Vec<PathStep> = vec![section.as_str().into(), key.as_str().into()];
+            if first.is_some() {
+                path.insert(1, 0.into());
+            }
             assert!(lines.line_of(&path).is_some(), "{section}.{key} is not in the sample");
         }
     }
@@ -76,7 +85,7 @@ fn every_rule_names_key_line_and_reason() {
         3,
         "zero",
     );
-    refused(&cell("ram_mib = 2"), "cell.ram_mib", 4, "4 to 2046");
+    refused(&cell("ram_mib = 2"), "cell.ram_mib", 4, "16 to 2030");
     refused(&cell("ram_mib = 65"), "cell.ram_mib", 4, "even");
     refused(&cell("slots = 16385"), "cell.slots", 4, "multiple of 64");
     refused(&cell("slots = 65600"), "cell.slots", 4, "out of range");
@@ -93,15 +102,39 @@ fn every_rule_names_key_line_and_reason() {
     refused(&with("[timings]\npause_limit_ms = 41"), "timings.pause_limit_ms", 17, "more than");
     refused(&with("[quotas]\nbulk_percent = 0"), "quotas.bulk_percent", 17, "1 to 90");
     refused(&with("[quotas]\nheld_ms = 1"), "quotas.held_ms", 17, "50 to");
-    refused(&with("[control]\nedge = \"127.0.0.1:7400\""), "control.edge", 17, "orchestrator");
+    refused(&MINIMAL.replace("5a1ce5a1-", "5A1CE5A1-"), "cell.uuid", 3, "a-f small");
+    refused(&with("[timings]\nguest_timeout_ms = 9"), "timings.guest_timeout_ms", 17, "10 to");
     refused(&MINIMAL.replace("id = 2", "id = 1"), "nodes[1].id", 9, "twice");
     refused(&MINIMAL.replace("id = 2", "id = 32"), "nodes[1].id", 9, "more than 31");
-    refused(&MINIMAL.replace("7412", "7411"), "nodes[1].control", 11, "node 1's address");
-    refused(&MINIMAL.replace("beta", " "), "nodes[1].host", 10, "host");
     let one_host = MINIMAL.replace("beta", "alpha").replace("gamma", "alpha");
     refused(&one_host, "nodes", 4, "one host");
     let one_node = MINIMAL.split("[[nodes]]\nid = 2").next().unwrap();
     refused(one_node, "nodes", 4, "2 to 16");
+}
+
+#[test]
+fn places_can_be_called_and_nothing_is_used_twice() {
+    let with = |section: &str| format!("{MINIMAL}{section}\n");
+    refused(&with("[control]\nedge = \"127.0.0.1:7400\""), "control.edge", 17, "by the orchestrator too");
+    refused(&with("[control]\nedge = \"0.0.0.0:7401\""), "control.edge", 17, "could call");
+    refused(&with("[control]\norchestrator = \"10.0.0.1:0\""), "control.orchestrator", 17, "port");
+    refused(&with("[control]\nstore = \"\""), "control.store", 17, "file");
+    refused(&MINIMAL.replace("7412", "7411"), "nodes[1].control", 11, "node 1 too");
+    // The nodes' link ports may be those of others' heartbeats, but two cannot receive heartbeats on one port.
+    refused(&with("heartbeat = \"127.0.0.1:7411\""), "nodes[2].heartbeat", 16, "node 1 too");
+    assert!(parse(&with("heartbeat = \"127.0.0.1:7401\"")).is_ok());
+    refused(&with("heartbeat = \"[fd00::1]:7401\""), "nodes[2].heartbeat", 16, "IPv4");
+    refused(&MINIMAL.replace("beta", " "), "nodes[1].host", 10, "host");
+    refused(&MINIMAL.replace("beta", "alpha "), "nodes[1].host", 10, "letters");
+    refused(&with("[edge]\nuplink = \"no such name!\""), "edge.uplink", 17, "not usable");
+    refused(&with("[edge]\nuplink = \"node2m\""), "nodes[1].edge_mirror", 8, "uplink");
+    refused(&with("[edge]\nlearned_expiry_s = 86401"), "edge.learned_expiry_s", 17, "86400");
+    refused(&with("tap = \"escape3m\""), "nodes[2].mirror", 12, "node 3 too");
+    refused(&with("edge_port = \"node1\""), "nodes[2].edge_port", 16, "node 1 too");
+    refused(&with("mirror = \"\""), "nodes[2].mirror", 16, "not usable");
+    refused(&with("cpu = 1024"), "nodes[2].cpu", 16, "0 to 1023");
+    // Names of interfaces are a host's own.
+    assert!(parse(&with("tap = \"escape1\"")).is_ok());
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The sections of the replication file. Units are in the names; ranges are in `replication_file.rs`.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,8 +88,10 @@ pub struct Timings {
     pub heartbeat_ms: u64,
     /// Silence after which a node is suspected, milliseconds.
     pub suspect_after_ms: u64,
-    /// No progress of a data thread or a guest for this long = hung, milliseconds.
+    /// Heartbeats without progress of the data thread for this long = it hangs, milliseconds.
     pub progress_timeout_ms: u64,
+    /// No sign of life of the own guest's main loop for this long = the guest hangs, milliseconds.
+    pub guest_timeout_ms: u64,
     /// State that changed without output is committed within this, milliseconds.
     pub max_staleness_ms: u64,
     /// An owner whose loop paused longer asks its standby before it releases anything, milliseconds.
@@ -103,6 +104,7 @@ impl Default for Timings {
             heartbeat_ms: 3,
             suspect_after_ms: 40,
             progress_timeout_ms: 300,
+            guest_timeout_ms: 120,
             max_staleness_ms: 250,
             pause_limit_ms: 36,
         }
@@ -119,57 +121,23 @@ pub struct Quotas {
     pub held_mib_per_node: u32,
     /// Oldest held output, milliseconds.
     pub held_ms: u64,
-    /// Inbound frames kept by one node for the groups it stands by for, MiB.
+    /// Inbound frames kept by one node behind closed gates and for the groups it stands by for, MiB.
     pub mirror_mib_per_node: u32,
-    /// Share of a link that bulk copies may take, percent.
+    /// Share of a node's link that full copies for new standbys may take, percent.
     pub bulk_percent: u8,
-    /// Failures of one slice per minute before it is quarantined.
+    /// Crashes of one slice per minute before it is quarantined.
     pub slice_crashes_per_minute: u32,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
         Self {
-            held_kib_per_slice: 256,
+            held_kib_per_slice: 512,
             held_mib_per_node: 64,
-            held_ms: 2_000,
+            held_ms: 10_000,
             mirror_mib_per_node: 64,
             bulk_percent: 25,
             slice_crashes_per_minute: 2,
         }
     }
-}
-
-/// `[control]`: orchestrator, store and edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Control {
-    /// Where the orchestrator listens.
-    pub orchestrator: SocketAddr,
-    /// Where the edge listens.
-    pub edge: SocketAddr,
-    /// The cluster's store, a file on a disk that keeps what was synced.
-    pub store: PathBuf,
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        Self {
-            orchestrator: SocketAddr::from(([127, 0, 0, 1], 7400)),
-            edge: SocketAddr::from(([127, 0, 0, 1], 7401)),
-            store: "escape-store.redb".into(),
-        }
-    }
-}
-
-/// `[[nodes]]`: one node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeEntry {
-    /// Id, unique in the cell.
-    pub id: u16,
-    /// The machine it runs on: a group's standby is always on another one.
-    pub host: String,
-    /// Where its replication link listens.
-    pub control: SocketAddr,
 }
