@@ -49,6 +49,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make what the processes of a cell need
+    Cell {
+        /// What to make
+        #[command(subcommand)]
+        what: Cell,
+    },
     /// Look at configuration files
     Config {
         /// What to do with them
@@ -120,6 +126,28 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What to make of a replication file.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Cell {
+    /// Make the cell's authority, and for each process a directory with its configuration and keys; add to it what the file
+    /// has and it has not
+    #[command(after_help = EXIT_CODES_HELP)]
+    Init(CellInitArgs),
+}
+
+/// Options of `escape cell init`.
+#[derive(Args, Clone, Debug)]
+pub struct CellInitArgs {
+    /// The replication file (TOML); a sample with every default is docs/replication.toml
+    pub file: PathBuf,
+    /// The cell's directory: it holds the authority and stays on this machine
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with configuration files.

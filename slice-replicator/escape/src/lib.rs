@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod cell;
+pub mod cell_directory;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -92,3 +92,55 @@ fn the_doctor_says_the_same_by_exit_code_and_json() {
     assert_eq!(output.status.code(), Some(if missing { 3 } else { 0 }));
     assert_eq!(report["fit"].as_bool(), Some(!missing));
 }
+
+#[test]
+fn cell_init_makes_adds_and_refuses() {
+    let directory = TemporaryDirectory::new("cell-init");
+    let (sample, out) = (repository("docs/replication.toml"), directory.path("cell"));
+    let init = |file: &str| escape(&["cell", "init", file, "--out", &out, "--json"]);
+    for (new_authority, state) in [(true, "new"), (false, "unchanged")] {
+        let output = init(&sample);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let report = json(&output);
+        assert_eq!(report["new_authority"], new_authority);
+        let processes = report["processes"].as_array().unwrap();
+        assert_eq!(processes.len(), 5);
+        assert!(processes.iter().all(|process| process["state"] == state), "{report}");
+        assert_eq!(processes[2]["command"], "escape node node-1/node.toml");
+    }
+    let text = std::fs::read_to_string(&sample).unwrap();
+    let other = TemporaryFile::with("other-cell.toml", &text.replace("5a1ce5a1-ce5a", "5a1ce5a1-0000"));
+    let output = init(other.path());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.contains("authority of cell")), (Some(2), true), "{said}");
+    // What it refuses is what the check tells.
+    let wrong = TemporaryFile::with("wrong-cell.toml", &text.replace("mirror = \"escape1m\"", "mirror = \"escape1\""));
+    let checked = String::from_utf8(escape(&["config", "check", wrong.path()]).stdout).unwrap();
+    let output = init(wrong.path());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.contains(checked.trim())), (Some(2), true), "{said}\n{checked}");
+    // For people: what to do next, on which host.
+    let told = String::from_utf8(escape(&["cell", "init", &sample, "--out", &directory.path("again")]).stdout).unwrap();
+    assert!(told.contains("on beta: escape node node-2/node.toml") && told.contains("next: "), "{told}");
+}
+
+/// A directory that is gone with the test.
+struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("escape-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

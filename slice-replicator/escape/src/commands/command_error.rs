@@ -2,6 +2,7 @@
 
 use crate::bench::BenchError;
 use crate::cell::CellSetupError;
+use crate::cell_directory::CellDirectoryError;
 use crate::config::ConfigErrors;
 use crate::drill::{CellError, DrillError};
 use crate::exit::Exit;
@@ -40,6 +41,9 @@ pub enum CommandError {
         /// Why.
         cause: String,
     },
+    /// A cell's directory could not be made.
+    #[error(transparent)]
+    Directory(#[from] CellDirectoryError),
     /// The cell could not be set up.
     #[error("the cell: {0}")]
     Cell(#[from] crate::cell::CellSetupError),
@@ -63,7 +67,17 @@ impl CommandError {
                 Exit::Environment
             }
             Self::Read { .. } | Self::PartConfig { .. } => Exit::Usage,
-            Self::Part { .. } | Self::Cell(_) | Self::Bench(_) | Self::Drill(_) | Self::Report(_) => Exit::Broken,
+            Self::Directory(
+                CellDirectoryError::NotACell { .. }
+                | CellDirectoryError::OtherCell { .. }
+                | CellDirectoryError::Unreadable { .. },
+            ) => Exit::Usage,
+            Self::Directory(_)
+            | Self::Part { .. }
+            | Self::Cell(_)
+            | Self::Bench(_)
+            | Self::Drill(_)
+            | Self::Report(_) => Exit::Broken,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod boot;
+mod cell_init;
 mod command_error;
 mod config_check;
 mod doctor;
@@ -11,7 +12,7 @@ mod parts;
 
 pub use command_error::CommandError;
 
-use crate::cli::{Cli, Command, Config};
+use crate::cli::{Cell, Cli, Command, Config};
 use crate::exit::Exit;
 
 /// Does what the command line asks.
@@ -24,6 +25,7 @@ pub fn run(cli: Cli) -> Result<Exit, CommandError> {
         Command::Drill(args) => drill::run(&args),
         Command::Bench { what } => bench::run(&what),
         Command::Doctor { json } => doctor::run(json),
+        Command::Cell { what: Cell::Init(args) } => cell_init::run(&args),
         Command::Config { what: Config::Check { file, json } } => config_check::run(&file, json),
     }
 }
