@@ -4,7 +4,7 @@ use super::boot_bed::BootBed;
 use super::boot_report::{BootReport, BootRun};
 use super::error::BenchError;
 use super::first_answer::first_answer;
-use crate::cell::{CellProcess, Launch};
+use crate::cell::{CellProcess, Configuration, Launch};
 use escape_fabric::netns::enter_fd;
 use escape_node::solo::SoloTimes;
 use std::os::fd::{AsFd, AsRawFd};
@@ -39,7 +39,7 @@ fn one(bed: &BootBed) -> Result<BootRun, BenchError> {
         name: "guest".into(),
         part: "boot",
         options: &["--times"],
-        config,
+        config: Configuration::Text(config),
         namespace: &bed.host,
         descriptors: Vec::new(),
     };

@@ -4,7 +4,7 @@ use super::configs::CellPlan;
 use super::error::CellSetupError;
 use super::network::{CellNetwork, SERVICE_IP};
 use super::node_status::NodeStatus;
-use super::process::{CellProcess, Launch};
+use super::process::{CellProcess, Configuration, Launch};
 use super::process_event::{Clock, ProcessEvent};
 use crate::drill::{Cell, CellError, Fault, Reprotection, ServiceAddresses, TimelineEvent};
 use crate::load::Enter;
@@ -51,7 +51,7 @@ impl LocalCell {
             name: "orchestrator".into(),
             part: "orchestrator",
             options: &[],
-            config: plan.orchestrator(&authority, store.as_raw_fd())?,
+            config: Configuration::Text(plan.orchestrator(&authority, store.as_raw_fd())?),
             namespace: &network.orchestrator,
             descriptors: vec![store.as_fd()],
         })?;
@@ -59,7 +59,7 @@ impl LocalCell {
             name: "edge".into(),
             part: "edge",
             options: &[],
-            config: plan.edge(&authority)?,
+            config: Configuration::Text(plan.edge(&authority)?),
             namespace: &network.edge,
             descriptors: Vec::new(),
         })?;
@@ -101,7 +101,7 @@ impl LocalCell {
             name: format!("node {node}"),
             part: "node",
             options: &[],
-            config,
+            config: Configuration::Text(config),
             namespace: &port.namespace,
             descriptors: vec![port.tap.as_fd(), port.mirror.as_fd()],
         })?;

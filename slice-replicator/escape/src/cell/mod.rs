@@ -13,4 +13,5 @@ pub use configs::CellPlan;
 pub use error::CellSetupError;
 pub use local_cell::LocalCell;
 pub use network::{CellNetwork, SERVICE_IP, SERVICE_MAC, node_ip};
-pub use process::{CellProcess, Launch};
+pub use node_status::NodeStatus;
+pub use process::{CellProcess, Configuration, Launch};

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +28,16 @@ pub struct CellProcess {
     answers: Receiver<String>,
     events: Receiver<String>,
     tail: Arc<Mutex<VecDeque<String>>>,
-    _config: OwnedFd,
+    _config: Option<OwnedFd>,
+}
+
+/// Where a process finds its configuration.
+#[derive(Clone, Debug)]
+pub enum Configuration {
+    /// In a file without a name, which it inherits and which holds this TOML text.
+    Text(String),
+    /// In a file of this path.
+    File(PathBuf),
 }
 
 /// What to start.
@@ -38,8 +48,8 @@ pub struct Launch<'a> {
     pub part: &'a str,
     /// Options of the subcommand.
     pub options: &'a [&'a str],
-    /// Its configuration, TOML.
-    pub config: String,
+    /// Its configuration.
+    pub config: Configuration,
     /// Where it lives.
     pub namespace: &'a NetNs,
     /// Descriptors that it inherits, under the same numbers.
@@ -53,13 +63,20 @@ impl CellProcess {
     /// What could not be made.
     pub fn start(launch: Launch<'_>) -> Result<Self, CellSetupError> {
         let name = launch.name;
-        let config = memory_file(&launch.config).map_err(CellSetupError::os(format!("configuration of {name}")))?;
+        let (config, path) = match launch.config {
+            Configuration::File(path) => (None, path),
+            Configuration::Text(text) => {
+                let file = memory_file(&text).map_err(CellSetupError::os(format!("configuration of {name}")))?;
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+                (Some(file), path)
+            }
+        };
         let mut command = Command::new("/proc/self/exe");
-        command.arg(launch.part).args(launch.options).arg(format!("/proc/self/fd/{}", config.as_raw_fd()));
+        command.arg(launch.part).args(launch.options).arg(path);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let namespace = launch.namespace.as_fd().as_raw_fd();
         let mut inherited: Vec<RawFd> = launch.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        inherited.push(config.as_raw_fd());
+        inherited.extend(config.as_ref().map(AsRawFd::as_raw_fd));
         // SAFETY: between fork and exec only async-signal-safe calls are made (setns, prctl, fcntl), and the closure
         // touches only values that were made before the fork.
         unsafe {

@@ -7,6 +7,8 @@
 mod configuration;
 mod curl;
 mod foreign_caller;
+mod hosts;
+mod hosts_network;
 mod interrupted_drill;
 mod replication_port;
 mod session;
@@ -20,7 +22,7 @@ use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
 /// Commands of `escape` that the tests use; no name of a test is one of them.
-const COMMANDS: &[&str] = &["node", "edge", "orchestrator", "drill", "config"];
+const COMMANDS: &[&str] = &["node", "edge", "orchestrator", "drill", "cell", "config"];
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ("configuration::unknown_keys_and_impossible_values_are_told", configuration::wrong_files as fn()),
         ("curl::keeps_its_download", curl::keeps_its_download),
         ("curl::keeps_its_upload", curl::keeps_its_upload),
+        ("hosts::a_cell_on_three_hosts_from_its_file", hosts::from_its_file),
         ("replication_port::hostile_bytes_harm_no_session", replication_port::hostile_bytes),
         ("interrupted_drill::leaves_nothing", interrupted_drill::leaves_nothing),
     ];

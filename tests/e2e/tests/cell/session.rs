@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 const REPLY_MAX: Duration = Duration::from_secs(5);
 const COUNT: &[u8] = b"POST /counter HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\r\n\r\n";
 
+const WHERE: &[u8] = b"GET /session HTTP/1.1\r\nHost: e2e\r\n\r\n";
+
 /// A session that counts its requests, as the service does.
 pub struct Session {
     stream: TcpStream,
@@ -35,6 +37,15 @@ impl Session {
         self.count += 1;
         assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
         assert_eq!(reply.lines().last(), Some(self.count.to_string().as_str()), "{reply}");
+    }
+
+    /// The node that serves the session now, by its own word.
+    pub fn node(&mut self) -> u16 {
+        self.stream.write_all(WHERE).unwrap();
+        let reply = self.reply();
+        let body = reply.lines().last().unwrap_or_default();
+        let facts: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {reply}"));
+        u16::try_from(facts["node"].as_u64().unwrap_or_else(|| panic!("no node in {reply}"))).unwrap()
     }
 
     /// Head and body of the next reply.
