@@ -101,7 +101,7 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            heartbeat_ms: 3,
+            heartbeat_ms: 5,
             suspect_after_ms: 40,
             progress_timeout_ms: 300,
             guest_timeout_ms: 120,
