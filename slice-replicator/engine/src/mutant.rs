@@ -34,6 +34,8 @@ pub enum Mutant {
     OldSetAlone,
     /// Store: a restart forgets the latest transactions, so epochs come twice.
     EpochReused,
+    /// Node: a process that starts over says that it remembers its former life (R8).
+    ClaimWithoutMemory,
 }
 
 /// Not the name of a deliberate fault.
@@ -43,7 +45,7 @@ pub struct UnknownMutant(pub String);
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::EarlyRelease,
         Self::AckBeforeApply,
         Self::OldEpoch,
@@ -58,6 +60,7 @@ impl Mutant {
         Self::FrozenAtCas,
         Self::OldSetAlone,
         Self::EpochReused,
+        Self::ClaimWithoutMemory,
     ];
 
     /// Its name on command lines.
@@ -77,6 +80,7 @@ impl Mutant {
             Self::FrozenAtCas => "frozen-at-cas",
             Self::OldSetAlone => "old-set-alone",
             Self::EpochReused => "epoch-reused",
+            Self::ClaimWithoutMemory => "claim-without-memory",
         }
     }
 }

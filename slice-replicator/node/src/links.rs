@@ -149,6 +149,8 @@ impl Node {
                 leases: self.config.leases,
                 seen: Revision(0),
                 cluster: None,
+                // This process starts over when its life ends (`Ended::Rejoin`).
+                memory: 0,
             }));
         }
         while let Some(message) = self.orchestrator.next::<FromOrchestrator>() {
@@ -159,7 +161,7 @@ impl Node {
 
     fn on_orchestrator_message(&mut self, message: FromOrchestrator) -> Result<(), NodeError> {
         match message {
-            FromOrchestrator::Join(JoinReply::Joined { me, cluster, leases, placement_seed }) => {
+            FromOrchestrator::Join(JoinReply::Joined { me, cluster, leases, claimed, placement_seed }) => {
                 tracing::info!(member = %me, leases = leases.len(), "joined");
                 self.me = Some(me);
                 self.cluster = cluster;
@@ -167,7 +169,7 @@ impl Node {
                 self.peers.joined(me, cluster);
                 self.listener.set_hello(self.peers.hello(0, Incarnation(0)));
                 self.heartbeat.pulse().inc.store(me.inc.0, Ordering::Relaxed);
-                self.engine_event(Event::Joined(me));
+                self.engine_event(Event::Joined { me, claimed });
                 self.take_leases(leases)?;
                 self.start_guest()?;
             }

@@ -19,6 +19,9 @@ pub struct JoinRequest {
     pub seen: Revision,
     /// Cluster that the node has ever been in, if any.
     pub cluster: Option<[u8; 16]>,
+    /// Name of what the process remembers: drawn at random when it started with nothing, kept as long as it forgets no
+    /// image. A join with the name that the node's record has comes from the very process whose life that is. 0 = none.
+    pub memory: u64,
 }
 
 /// Answer to a join.
@@ -32,6 +35,8 @@ pub enum JoinReply {
         cluster: [u8; 16],
         /// Leases of the node.
         leases: Vec<LeaseRecord>,
+        /// Groups of a former life that this one goes on with; images of all others are to be dropped.
+        claimed: Vec<GroupId>,
         /// Hash seed of flow placement.
         placement_seed: u32,
     },

@@ -25,6 +25,8 @@ pub struct NodeRecord {
     pub digest: [u8; 32],
     /// `address:port` of the replication link.
     pub addr: String,
+    /// Name of what this life's process remembers; 0 = nothing that a later life could go on with.
+    pub memory: u64,
 }
 
 /// Who protects a group's output.

@@ -16,7 +16,7 @@ const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records
 const FORMAT_KEY: &str = "format";
 const REVISION_KEY: &str = "revision";
 /// The format that this code reads and writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Page cache, bytes. All records are kept in memory anyhow.
 const CACHE_BYTES: usize = 8 << 20;
 

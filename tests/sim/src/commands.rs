@@ -34,6 +34,8 @@ impl World {
             Command::FreeImage { slice } => {
                 if let Some(p) = self.nodes[n].process.as_mut() {
                     p.vmm.standby.remove(&slice);
+                    // An own image of a former life.
+                    p.vmm.own.remove(&slice);
                 }
             }
             Command::Cas { attempt, to } => self.send_orchestrator(n, ToOrchestrator::Cas { attempt, to }),
@@ -49,10 +51,12 @@ impl World {
             Command::OpenGate { group, slice } => self.open_gate(n, group, slice),
             Command::OpenGroup { group } => self.open_group(n, group),
             Command::DropGroup { group, slices } => self.drop_group(n, group, &slices),
-            Command::Rejoin => {
+            Command::Rejoin if self.rng.one_in(4) => {
+                // A process that starts over instead, with nothing.
                 self.crash_node(n);
                 self.after(2_000, Happening::Start { process: Endpoint::Node(n) });
             }
+            Command::Rejoin => self.step_out(n),
             Command::Diverged { slice, detail } => {
                 self.oracle.violate("I3", format!("slice {slice} diverged: {detail}"));
             }

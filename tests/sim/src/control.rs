@@ -12,6 +12,9 @@ use escape_engine::store::{Conflict, StoreState, Txn};
 use escape_proto::{Beat, BucketTable, Flow, FromOrchestrator, GroupId, JoinReply, Member, NodeId, ToOrchestrator};
 use std::collections::{BTreeMap, VecDeque};
 
+/// How long a group without a living copy is kept for a claim.
+pub const CLAIM_US: u64 = 250_000;
+
 /// The orchestrator's process.
 #[derive(Debug)]
 pub struct OrchestratorProcess {
@@ -97,6 +100,7 @@ impl World {
             new_cluster: [7; 16],
             groups_per_node: 3,
             double_fault_after_us: 100_000,
+            claim_us: CLAIM_US,
             txn_resend_us: 20_000,
             broken: self.plan.broken,
             ..OrchestratorConfig::default()
@@ -154,6 +158,7 @@ impl World {
             }
             OrchestratorCommand::Send { to, message } => self.orchestrator_sends(to, message),
             OrchestratorCommand::Note(Note::Lost { .. } | Note::Dead { .. }) => self.oracle.failovers += 1,
+            OrchestratorCommand::Note(Note::Claimed { .. }) => self.oracle.claims += 1,
             OrchestratorCommand::Note(_) => {}
         }
     }
@@ -202,6 +207,7 @@ impl World {
             let applied = self.store.apply(&txn);
             if let Ok(changes) = &applied {
                 self.oracle.judge_store(&before, &self.store.state, changes, self.plan.broken);
+                self.judge_lost(&before, changes);
             }
             if !self.store.down {
                 let now = || TxnFailure::Conflict { now: Box::new(self.store.state.clone()) };

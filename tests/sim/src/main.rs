@@ -64,12 +64,13 @@ fn one(a: &Arguments, seed: u64) -> Result<()> {
 }
 
 fn many(a: &Arguments) -> Result<()> {
-    let (mut steps, mut served, mut activations, mut lost, mut gave_up) = (0, 0, 0, 0, 0);
+    let (mut steps, mut served, mut activations, mut claims, mut lost, mut gave_up) = (0, 0, 0, 0, 0, 0);
     for seed in a.from..a.from + a.seeds {
         let outcome = run(plan(a, seed));
         steps += outcome.steps;
         served += outcome.served;
         activations += outcome.activations;
+        claims += outcome.claims;
         lost += outcome.lost_groups;
         gave_up += outcome.given_up;
         if outcome.violation.is_some() {
@@ -82,12 +83,13 @@ fn many(a: &Arguments) -> Result<()> {
             "{}",
             serde_json::json!({
                 "seeds": a.seeds, "steps": steps, "served": served, "activations": activations,
-                "lost_groups": lost, "given_up": gave_up, "violations": 0,
+                "claims": claims, "lost_groups": lost, "given_up": gave_up, "violations": 0,
             })
         );
     } else {
         println!(
-            "{} seeds, {steps} steps, {served} replies, {activations} activations, {lost} groups legally lost, \
+            "{} seeds, {steps} steps, {served} replies, {activations} activations, {claims} groups claimed, \
+             {lost} legally lost, \
              {gave_up} sessions given up: no violation",
             a.seeds
         );
@@ -105,7 +107,8 @@ fn report(a: &Arguments, o: &Outcome) {
             "{}",
             serde_json::json!({
                 "seed": o.seed, "steps": o.steps, "simulated_us": o.simulated_us, "hash": format!("{:016x}", o.hash),
-                "served": o.served, "activations": o.activations, "lost_groups": o.lost_groups,
+                "served": o.served, "activations": o.activations, "claims": o.claims,
+                "lost_groups": o.lost_groups,
                 "given_up": o.given_up, "mutant": a.mutant.map(|m| m.name()),
                 "violation": violation.map(|v| v.invariant), "detail": violation.map(|v| &v.detail),
             })

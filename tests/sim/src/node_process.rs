@@ -55,6 +55,10 @@ pub struct NodeProcess {
     pub applies: VecDeque<(Member, CheckpointHead, u64)>,
     /// When the last of them will be.
     pub applies_at: u64,
+    /// Name of what the process remembers.
+    memory: u64,
+    /// The life that is over and whose images it still has, until it joins anew.
+    pub former: Option<Member>,
     suspicion: Suspicion,
     beat_seq: u64,
     turns: u64,
@@ -88,6 +92,9 @@ impl World {
             leases: Vec::new(),
             applies: VecDeque::new(),
             applies_at: 0,
+            // The fault: the same name for every process of the node.
+            memory: if self.plan.broken == Some(Mutant::ClaimWithoutMemory) { n as u64 + 1 } else { life },
+            former: None,
             suspicion: Suspicion::new(SuspicionConfig::default()),
             beat_seq: 0,
             turns: 0,
@@ -114,6 +121,29 @@ impl World {
         }
     }
 
+    /// A node's life is over, its process goes on: it keeps its images, and nothing else, until it has joined anew.
+    pub fn step_out(&mut self, n: usize) {
+        let Some(p) = self.nodes[n].process.as_mut() else { return };
+        let peers = std::mem::take(&mut p.peers);
+        p.leases.clear();
+        p.applies.clear();
+        p.vmm.step_out();
+        let (life, guest_ran) = (p.life, p.vmm.guest_life.take().is_some());
+        for member in peers.into_values() {
+            self.feed(n, Event::PeerDown(member));
+        }
+        for link in 0..self.links.len() {
+            if self.links[link].side(Endpoint::Node(n)).is_some() {
+                self.reset(link);
+            }
+        }
+        if guest_ran {
+            self.feed(n, Event::GuestDown);
+            let delay = self.rng.range(2_000, 20_000);
+            self.after(delay, Happening::Local { node: n, life, what: Local::GuestReady });
+        }
+    }
+
     /// The node's process, if it is this one.
     pub fn process(&mut self, n: usize, life: u64) -> Option<&mut NodeProcess> {
         self.nodes[n].process.as_mut().filter(|p| p.life == life)
@@ -125,7 +155,14 @@ impl World {
         let Some(p) = self.nodes[n].process.as_mut() else { return };
         p.turns += 1;
         let mut out = Vec::new();
+        let before = p.engine.me();
         p.engine.on(now, event, &mut out);
+        if let Some(over) = before.filter(|_| p.engine.me().is_none()) {
+            p.former = Some(over);
+            let vmm = p.vmm.clone();
+            self.oracle.bury(over, vmm);
+        }
+        let Some(p) = self.nodes[n].process.as_ref() else { return };
         let life = p.life;
         for command in out {
             if self.process(n, life).is_none() {
@@ -247,6 +284,7 @@ impl World {
             leases: 1,
             seen,
             cluster: None,
+            memory: place.process.as_ref().map_or(0, |p| p.memory),
         };
         let message = Message::ToOrchestrator(ToOrchestrator::Join(request));
         self.send(link, Endpoint::Node(n), message);
@@ -289,9 +327,10 @@ impl World {
         let place = &mut self.nodes[n];
         let Some(p) = place.process.as_mut() else { return };
         match message {
-            FromOrchestrator::Join(JoinReply::Joined { me, leases, .. }) => {
+            FromOrchestrator::Join(JoinReply::Joined { me, leases, claimed, .. }) => {
                 p.leases = leases;
-                self.feed(n, Event::Joined(me));
+                p.former = None;
+                self.feed(n, Event::Joined { me, claimed });
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => self.oracle.note_refused(cause),
             FromOrchestrator::Records { revision, nodes, groups, leases: _, buckets } => {

@@ -1,5 +1,6 @@
 //! The judge: it sees everything at once and checks the invariants after each step (PROTOCOL.md, I1–I9).
 
+use crate::control::CLAIM_US;
 use crate::network::Endpoint;
 use crate::service::Session;
 use crate::vmm::Vmm;
@@ -8,7 +9,7 @@ use escape_engine::Mutant;
 use escape_engine::edge::GroupSteering;
 use escape_engine::node::PlugSlice;
 use escape_engine::store::{Changes, Record, StoreState};
-use escape_proto::{Epoch, Flow, GroupId, GroupRecord, Member, Mode, SliceId};
+use escape_proto::{Epoch, Flow, GroupId, GroupRecord, Member, Mode, NodeState, SliceId};
 use std::collections::BTreeMap;
 
 /// A promise was broken.
@@ -51,6 +52,10 @@ pub struct Oracle {
     records: BTreeMap<(GroupId, Epoch), GroupRecord>,
     /// Groups lost in the store.
     pub lost_groups: u64,
+    /// Groups that a node brought back when it joined anew.
+    pub claims: u64,
+    /// When lives were declared dead.
+    died_at: BTreeMap<Member, u64>,
     /// Nodes declared dead and groups lost.
     pub failovers: u64,
     /// Frames released.
@@ -150,6 +155,37 @@ impl World {
     fn memory_of(&self, member: Member) -> Option<&Vmm> {
         let living = self.nodes[usize::from(member.node.0)].process.as_ref();
         living.filter(|p| p.engine.me() == Some(member)).map(|p| &p.vmm).or_else(|| self.oracle.graves.get(&member))
+    }
+
+    /// A group is lost only once neither life that its record names can still bring its copy, or both have had their
+    /// time to (I5).
+    pub fn judge_lost(&mut self, before: &StoreState, changes: &Changes) {
+        let (now, after) = (self.now, &self.store.state);
+        let mut found = Vec::new();
+        for record in &changes.put {
+            let new = match record {
+                Record::Node(r) if r.state == NodeState::Dead => {
+                    self.oracle.died_at.insert(r.member, now);
+                    continue;
+                }
+                Record::Group(r) if r.mode == Mode::Lost => r,
+                _ => continue,
+            };
+            let old = before.group(new.group).filter(|o| o.owner == new.owner);
+            let named = [Some(new.owner), old.and_then(|o| o.standby)];
+            let died = named.iter().flatten().filter_map(|m| self.oracle.died_at.get(m)).max();
+            for member in named.into_iter().flatten() {
+                let latest = after.node(member.node).is_some_and(|n| n.member == member);
+                let process = self.nodes[usize::from(member.node.0)].process.as_ref();
+                let remembers = process.is_some_and(|p| p.engine.me().or(p.former) == Some(member));
+                if latest && remembers && died.is_none_or(|at| now < at + CLAIM_US) {
+                    found.push(format!("group {} is lost, although {member} remembers it: {old:?}", new.group));
+                }
+            }
+        }
+        if let Some(detail) = found.into_iter().next() {
+            self.oracle.violate("I5", detail);
+        }
     }
 
     /// Is the node the owner that the store names, and does it know the newest record?

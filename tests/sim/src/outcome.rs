@@ -25,6 +25,8 @@ pub struct Outcome {
     pub releases: u64,
     /// Activations that had slices.
     pub activations: u64,
+    /// Groups that a node brought back when it joined anew.
+    pub claims: u64,
     /// Groups lost (legally).
     pub lost_groups: u64,
     /// Sessions given up.
@@ -60,6 +62,7 @@ pub fn run(plan: Plan) -> Outcome {
         served: world.clients.iter().map(|c| c.served).sum(),
         releases: world.oracle.releases,
         activations: world.oracle.activations,
+        claims: world.oracle.claims,
         lost_groups: world.oracle.lost_groups,
         given_up: world.clients.iter().map(|c| c.given_up).sum(),
     }

@@ -111,6 +111,8 @@ impl Vmm {
         match head.kind {
             BodyKind::Delta | BodyKind::Close if at != head.base => return Err(RefuseApply::WrongBase { have: at }),
             BodyKind::Create if at.0 != 0 && !reuse_slot => return Err(RefuseApply::WrongBase { have: at }),
+            // Never back, as in the VMM: a copy on a channel of its own may come behind its successor.
+            BodyKind::Full if at > head.no => return Err(RefuseApply::WrongBase { have: at }),
             BodyKind::Full => {}
             _ if before.next(body) != head.chain => return Err(RefuseApply::Corrupt("chain hash".to_owned())),
             _ => {}
@@ -139,6 +141,14 @@ impl Vmm {
     /// Oldest held frame.
     pub fn oldest_held(&self) -> Option<u64> {
         self.valve.values().filter_map(|q| q.front().map(|h| h.since)).min()
+    }
+
+    /// Keeps the images and what was mirrored for them.
+    pub fn step_out(&mut self) {
+        self.guest.clear();
+        self.valve.clear();
+        self.gates.clear();
+        self.bodies.clear();
     }
 
     /// Forgets an owned slice.

@@ -40,6 +40,7 @@ impl NodeEngine {
         }
         if let Some(e) = self.ledger.get_mut(slice) {
             e.advance(image.no, image.generation, image.rcv_covered, image.chain);
+            e.closing |= image.closing;
         }
         true
     }

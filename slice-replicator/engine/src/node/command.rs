@@ -109,7 +109,7 @@ pub enum Command {
         /// Slice.
         slice: SliceId,
     },
-    /// Free the image of a slice that this node neither owns nor stands by for (R6).
+    /// Free the image of a slice that this node neither owns nor stands by for (R6), own or not in a former life.
     FreeImage {
         /// Slice.
         slice: SliceId,
@@ -176,7 +176,9 @@ pub enum Command {
         /// Slices.
         slices: Vec<SliceId>,
     },
-    /// T7: the own node is Dead in the store: drop everything and join anew (the process starts over).
+    /// T7: the own node is Dead in the store. Drop held frames, bodies and gates, end all links, start the guest anew,
+    /// and join anew. Images stay as they are, own ones too, until [`Self::FreeImage`] after the join: the new life may
+    /// go on with some groups. A caller that cannot keep them starts over with a new engine and another memory.
     Rejoin,
     /// Capture this slice soon, output or not (a new standby needs its state, or a close must be committed).
     CaptureSoon {

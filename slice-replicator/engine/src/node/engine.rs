@@ -79,8 +79,8 @@ impl NodeEngine {
     pub fn on(&mut self, now: Micros, event: Event, out: &mut Vec<Command>) {
         let late = self.last_turn.is_some_and(|last| now.saturating_sub(last) > self.config.pause_limit_us);
         self.last_turn = Some(now);
-        if let Event::Joined(me) = event {
-            return self.joined(me, out);
+        if let Event::Joined { me, claimed } = event {
+            return self.joined(me, &claimed, out);
         }
         if self.me.is_none() {
             return self.before_join(event, out);
@@ -121,50 +121,12 @@ impl NodeEngine {
             Event::GuestDown => self.guest_down(now, out),
             Event::GuestReady => self.guest_ready(out),
             Event::Tick
-            | Event::Joined(_)
+            | Event::Joined { .. }
             | Event::Captured { .. }
             | Event::Checkpoint { .. }
             | Event::Applied { .. }
             | Event::Acked { .. } => {}
         }
-    }
-
-    /// A new life (T1): whatever was known belongs to the old one.
-    fn joined(&mut self, me: Member, out: &mut Vec<Command>) {
-        if me.node == self.config.me && self.me.is_none_or(|old| old.inc < me.inc) {
-            self.forget_everything(out);
-            self.me = Some(me);
-        }
-    }
-
-    /// Not in the cell: bodies are dropped, links and the guest are kept track of, nothing else counts.
-    fn before_join(&mut self, event: Event, out: &mut Vec<Command>) {
-        match event {
-            Event::Checkpoint { body, .. } => out.push(Command::DropBody { body }),
-            Event::GuestReady => self.guest_up = true,
-            Event::GuestDown => self.guest_up = false,
-            Event::PeerUp(m) => {
-                self.links.insert(m.node, m.inc);
-            }
-            Event::PeerDown(m) if self.links.get(&m.node) == Some(&m.inc) => {
-                self.links.remove(&m.node);
-            }
-            _ => {}
-        }
-    }
-
-    /// Nobody until T1 (R8).
-    pub(super) fn forget_everything(&mut self, out: &mut Vec<Command>) {
-        for group in self.waiting.groups() {
-            out.extend(self.waiting.leave(group).into_iter().map(|w| Command::DropBody { body: w.body }));
-        }
-        self.me = None;
-        self.view = RecordsView::default();
-        self.owned.clear();
-        self.ledger.clear();
-        self.images.clear();
-        self.applying.clear();
-        self.guest_reported_at = None;
     }
 
     /// A number for an attempt or a nonce; never used twice by this engine.

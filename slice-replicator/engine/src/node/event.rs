@@ -9,7 +9,12 @@ use escape_proto::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The store gave this life (T1). Records follow.
-    Joined(Member),
+    Joined {
+        /// The life.
+        me: Member,
+        /// Groups of the former life that it goes on with (none after [`super::NodeEngine::new`]).
+        claimed: Vec<GroupId>,
+    },
     /// Records as the orchestrator pushed them.
     Records {
         /// Nodes that changed.

@@ -16,6 +16,8 @@ pub(super) struct Image {
     /// Its CLOSE is applied: the caller has a tombstone, and this is only the memory of it, so that a copy which comes
     /// late does not bring the slice back (I9). One per slot is kept.
     pub closed: bool,
+    /// An own image of a former life whose latest checkpoint is a CLOSE that was not committed.
+    pub closing: bool,
 }
 
 impl Image {
@@ -30,6 +32,7 @@ impl Image {
             rcv_covered: head.rcv_covered,
             flow: head.flow,
             closed: false,
+            closing: false,
         }
     }
 

@@ -12,6 +12,7 @@ mod owned_slice;
 mod ownership;
 mod protection;
 mod questions;
+mod rejoin;
 mod slice_table;
 mod standby;
 mod track;

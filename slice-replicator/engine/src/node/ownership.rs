@@ -21,7 +21,7 @@ impl NodeEngine {
             self.view.see_node(node);
         }
         if self.me.is_some_and(|me| self.view.is_over(me)) {
-            self.forget_everything(out);
+            self.step_out(out);
             return out.push(Command::Rejoin);
         }
         for group in groups {

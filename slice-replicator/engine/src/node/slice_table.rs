@@ -105,10 +105,6 @@ impl<T> SliceTable<T> {
         self.places.get_mut(at as usize)?.value.take()
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::new();
-    }
-
     /// All slices, in an order that depends only on what was done to the table.
     pub fn iter(&self) -> impl Iterator<Item = (SliceId, &T)> {
         self.places.iter().filter_map(|p| p.value.as_ref().map(|v| (p.slice, v)))

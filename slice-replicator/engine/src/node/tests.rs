@@ -24,7 +24,7 @@ impl Rig {
     fn joined() -> Self {
         let mut rig = Self { engine: NodeEngine::new(NodeConfig::new(ME.node, "a")), now: 0 };
         rig.on(Event::GuestReady);
-        rig.on(Event::Joined(ME));
+        rig.on(Event::Joined { me: ME, claimed: vec![] });
         let nodes = vec![up(ME, "a"), up(PEER, "b")];
         rig.on(Event::Records { nodes, groups: vec![], buckets: None });
         rig
@@ -73,7 +73,7 @@ impl Rig {
 }
 
 fn up(member: Member, host: &str) -> NodeRecord {
-    NodeRecord { member, state: NodeState::Up, host: host.to_owned(), digest: [0; 32], addr: String::new() }
+    NodeRecord { member, state: NodeState::Up, host: host.to_owned(), digest: [0; 32], addr: String::new(), memory: 0 }
 }
 
 fn chain(n: u64) -> ChainHash {
@@ -189,6 +189,66 @@ fn a_deposed_owner_drops_the_group_in_silence() {
     let dead = NodeRecord { state: NodeState::Dead, ..up(ME, "a") };
     assert_eq!(rig.on(Event::Records { nodes: vec![dead], groups: vec![], buckets: None }), [Command::Rejoin]);
     assert_eq!(rig.engine.me(), None);
+}
+
+/// A node whose life is over, and its next one, which goes on with these groups.
+fn next_life(mut rig: Rig, claimed: Vec<GroupId>) -> (Rig, Vec<Command>) {
+    let dead = NodeRecord { state: NodeState::Dead, ..up(ME, "a") };
+    let out = rig.on(Event::Records { nodes: vec![dead], groups: vec![], buckets: None });
+    assert_eq!(out.last(), Some(&Command::Rejoin));
+    let late = rig.on(Event::Checkpoint { from: PEER, head: head(2, 9, BodyKind::Full), body: 9 });
+    assert_eq!(late, [Command::DropBody { body: 9 }], "nobody acknowledges between two lives (R8)");
+    let me = Member { inc: Incarnation(ME.inc.0 + 1), ..ME };
+    let out = rig.on(Event::Joined { me, claimed });
+    (rig, out)
+}
+
+#[test]
+fn the_next_life_goes_on_from_the_images_of_what_it_claims_and_frees_the_rest() {
+    let me = Member { inc: Incarnation(ME.inc.0 + 1), ..ME };
+    let owner = || {
+        let mut rig = Rig::paired();
+        rig.capture(BodyKind::Create, 1);
+        rig.capture(BodyKind::Delta, 2);
+        rig
+    };
+    let standby = || {
+        let mut rig = Rig::joined();
+        rig.record(GroupRecord::fresh(G, PEER).paired_with(ME));
+        for (body, head) in [(1, head(2, 1, BodyKind::Create)), (2, head(2, 2, BodyKind::Delta))] {
+            rig.on(Event::Checkpoint { from: PEER, head, body });
+            rig.on(Event::Applied { from: PEER, head, result: Ok(()) });
+        }
+        rig
+    };
+    for (rig, owner) in [(owner(), ME), (standby(), PEER)] {
+        let (mut rig, out) = next_life(rig, vec![G]);
+        assert_eq!(out, []);
+        let pair = GroupRecord::fresh(G, owner).paired_with(if owner == ME { PEER } else { ME });
+        let nodes = vec![up(me, "a")];
+        let out = rig.on(Event::Records { nodes, groups: vec![pair.handed_to(me)], buckets: None });
+        assert!(
+            matches!(&out[..], [Command::Activate { epoch: Epoch(3), slices, .. }] if slices[0].no.0 == 2),
+            "{out:?}"
+        );
+    }
+    let (rig, out) = next_life(owner(), vec![GroupId(8)]);
+    assert_eq!((out, rig.engine.tally().standby), (vec![Command::FreeImage { slice: SLICE }], 0));
+}
+
+#[test]
+fn a_close_that_was_not_committed_is_committed_by_the_next_life() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    rig.capture(BodyKind::Close, 2);
+    let (mut rig, _) = next_life(rig, vec![G]);
+    let me = Member { inc: Incarnation(ME.inc.0 + 1), ..ME };
+    let record = GroupRecord::fresh(G, ME).paired_with(PEER).handed_to(me);
+    let out = rig.on(Event::Records { nodes: vec![up(me, "a")], groups: vec![record], buckets: None });
+    assert!(matches!(&out[..], [Command::Activate { slices, .. }] if slices.is_empty()), "{out:?}");
+    rig.on(Event::GateClosed { group: G, epoch: Epoch(3) });
+    let out = rig.on(Event::Flipped { group: G, epoch: Epoch(3) });
+    assert!(out.contains(&Command::Closed { group: G, slice: SLICE }), "{out:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::command::Receiver;
 use super::draft::Draft;
-use super::membership::hand_to;
+use super::orphans::hand_to;
 use crate::store::Record;
 use escape_proto::{CasOutcome, FromOrchestrator, GroupId, GroupRecord, Member, Mode};
 

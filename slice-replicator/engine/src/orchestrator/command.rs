@@ -89,7 +89,23 @@ pub enum Note {
         /// The new owner.
         to: Member,
     },
-    /// A group is lost: no copy is left. Reported, never repaired.
+    /// No node of the cell has a copy of the group; a process that was cut off or paused may still bring one.
+    Orphaned {
+        /// The group.
+        group: GroupId,
+        /// Its last owner.
+        owner: Member,
+    },
+    /// A node that joined anew brought its copy of the group.
+    Claimed {
+        /// The group.
+        group: GroupId,
+        /// Its new epoch.
+        epoch: Epoch,
+        /// The new life.
+        to: Member,
+    },
+    /// A group is lost: no copy is left, or none was brought in time. Reported, never repaired.
     Lost {
         /// The group.
         group: GroupId,

@@ -14,6 +14,9 @@ pub struct OrchestratorConfig {
     /// If no standby of a suspected node can be heard either, any other node that is heard may confirm the suspicion
     /// after this much silence, microseconds.
     pub double_fault_after_us: u64,
+    /// A group without a living copy in the cell is kept for this long for a process that still has one and joins anew;
+    /// then it is lost, microseconds. Counted anew by a new orchestrator.
+    pub claim_us: u64,
     /// Groups that a node gets at T1.
     pub groups_per_node: u32,
     /// Most nodes of the cell that are Up at once (16).
@@ -37,6 +40,7 @@ impl Default for OrchestratorConfig {
             new_placement_seed: 0,
             suspicion: SuspicionConfig::default(),
             double_fault_after_us: 1_000_000,
+            claim_us: 10_000_000,
             groups_per_node: 16,
             nodes_max: 16,
             leases_max: 1_024,

@@ -4,10 +4,13 @@ use super::command::{Note, OrchestratorCommand, Receiver};
 use super::config::OrchestratorConfig;
 use super::draft::{Draft, Effect};
 use super::event::{LinkId, OrchestratorEvent, Peer, TxnFailure};
-use super::{change, membership};
+use super::orphans::Orphans;
+use super::{change, membership, orphans};
 use crate::store::{Changes, ClusterRecord, Record, StoreState, Txn};
 use crate::{Micros, Suspicion};
-use escape_proto::{FromOrchestrator, GroupId, GroupRecord, JoinRequest, Member, NodeId, NodeState, ToOrchestrator};
+use escape_proto::{
+    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, Member, NodeId, NodeState, ToOrchestrator,
+};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Placement, failover decisions, and the only writer of the store.
@@ -23,6 +26,7 @@ pub struct Orchestrator {
     pub(super) suspected: BTreeSet<Member>,
     /// Decided dead, not yet Dead in the store.
     pub(super) condemned: BTreeSet<Member>,
+    pub(super) orphans: Orphans,
     /// What waits for the next transaction; bounded by `requests_max` (decisions of our own are always taken).
     pub(super) queue: VecDeque<Intent>,
     under_way: Option<UnderWay>,
@@ -55,6 +59,11 @@ pub(super) enum Intent {
     Dead {
         member: Member,
     },
+    /// Nobody has claimed the group in time.
+    Lost {
+        group: GroupId,
+        epoch: Epoch,
+    },
     Refresh {
         to: Receiver,
     },
@@ -74,7 +83,7 @@ const TELL_ALL: [Receiver; 2] = [Receiver::AllNodes, Receiver::Edge];
 
 impl Orchestrator {
     /// An orchestrator that has not read the store yet.
-    pub const fn new(config: OrchestratorConfig) -> Self {
+    pub fn new(config: OrchestratorConfig) -> Self {
         let suspicion = Suspicion::new(config.suspicion);
         Self {
             config,
@@ -82,6 +91,7 @@ impl Orchestrator {
             suspicion,
             suspected: BTreeSet::new(),
             condemned: BTreeSet::new(),
+            orphans: Orphans::default(),
             queue: VecDeque::new(),
             under_way: None,
             last_txn: 0,
@@ -110,6 +120,7 @@ impl Orchestrator {
             OrchestratorEvent::TxnDone { id, result } => self.txn_done(now, id, result, out),
             OrchestratorEvent::Tick => {
                 self.detect(now, out);
+                self.watch_orphans(now, out);
                 self.repeat_txn(now, out);
             }
         }
@@ -143,7 +154,7 @@ impl Orchestrator {
     }
 
     /// Queues a request; one that waits already is not queued twice.
-    fn want(&mut self, intent: Intent, out: &mut Vec<OrchestratorCommand>) {
+    pub(super) fn want(&mut self, intent: Intent, out: &mut Vec<OrchestratorCommand>) {
         let waits = self.queue.contains(&intent);
         let decided = self.under_way.as_ref().is_some_and(|u| u.intents.contains(&intent));
         if waits || (decided && !matches!(intent, Intent::Refresh { .. })) {
@@ -250,6 +261,7 @@ impl Orchestrator {
                 NodeState::Dead => self.suspicion.forget(node.member.node),
             }
         }
+        self.orphans.watch(now, store);
         self.condemned.retain(|m| store.node(m.node).is_some_and(|n| n.is_up(*m)));
     }
 }
@@ -262,6 +274,7 @@ fn decide(config: &OrchestratorConfig, draft: &mut Draft<'_>, intent: Intent) {
         Intent::Read { from, attempt, group } => change::read(draft, from, attempt, group),
         Intent::GuestDown { from } => change::guest_down(draft, from),
         Intent::Dead { member } => membership::dead(config, draft, member),
+        Intent::Lost { group, epoch } => orphans::give_up(draft, group, epoch),
         Intent::Refresh { to } => draft.effects.push(Effect::SendAll(to)),
     }
 }
@@ -278,7 +291,7 @@ fn settle(config: &OrchestratorConfig, draft: &mut Draft<'_>) {
             digest: None,
         }));
     }
-    membership::hand_over_orphans(config, draft);
+    orphans::settle_orphans(config, draft, None);
     draft.effects.extend(TELL_ALL.map(Effect::SendAll));
 }
 

@@ -4,6 +4,7 @@ use super::command::{Note, Receiver};
 use super::config::OrchestratorConfig;
 use super::draft::{Draft, Effect};
 use super::event::LinkId;
+use super::orphans::{Claimant, settle_orphans};
 use crate::store::{ClusterRecord, Key, Record};
 use crate::{Mutant, Suspicion};
 use escape_proto::{
@@ -30,20 +31,26 @@ pub(super) fn join(
         return draft.send(Receiver::Link(link), reply);
     }
     let former = draft.node(node);
+    if let Some(record) = former.as_ref().filter(|r| r.state == NodeState::Up && remembers(r, &request)) {
+        return join_again(draft, link, record.member, cluster);
+    }
     let me = Member { node, inc: Incarnation(former.as_ref().map_or(0, |r| r.member.inc.0) + 1) };
     draft.put(Record::Node(NodeRecord {
         member: me,
         state: NodeState::Up,
-        host: request.host,
+        host: request.host.clone(),
         digest: request.digest,
-        addr: request.addr,
+        addr: request.addr.clone(),
+        memory: request.memory,
     }));
+    let mut claimant = None;
     if let Some(former) = former {
         if config.broken == Some(Mutant::OwnerAmnesia) {
             keep_groups(draft, former.member, me);
         }
         // The former life is over, whether it was declared dead or not.
         drain_leases(draft, former.member);
+        claimant = remembers(&former, &request).then_some(Claimant { former: former.member, now: me });
     }
     let first = cluster.next_group;
     let next_group = first.saturating_add(config.groups_per_node);
@@ -52,12 +59,36 @@ pub(super) fn join(
     }
     draft.put(Record::Cluster(ClusterRecord { next_group, digest: Some(request.digest), ..cluster }));
     let leases = lease(config, draft, me, request.leases);
-    hand_over_orphans(config, draft);
+    let claimed = settle_orphans(config, draft, claimant);
     spread_buckets(draft);
-    let reply = JoinReply::Joined { me, cluster: cluster.cluster, leases, placement_seed: cluster.placement_seed };
+    welcome(draft, link, me, cluster, leases, claimed);
+    draft.note(Note::Joined { member: me });
+}
+
+/// The answer to this process's join was lost: its life has begun, and it has done nothing in it yet.
+fn join_again(draft: &mut Draft<'_>, link: LinkId, me: Member, cluster: ClusterRecord) {
+    let leases = draft.leases().into_iter().filter(|l| l.holder == me && l.state == LeaseState::Active).collect();
+    let own = draft.groups().into_iter().filter(|g| g.owner == me && g.mode != Mode::Lost).map(|g| g.group).collect();
+    welcome(draft, link, me, cluster, leases, own);
+}
+
+fn welcome(
+    draft: &mut Draft<'_>,
+    link: LinkId,
+    me: Member,
+    cluster: ClusterRecord,
+    leases: Vec<LeaseRecord>,
+    claimed: Vec<GroupId>,
+) {
+    let ClusterRecord { cluster, placement_seed, .. } = cluster;
+    let reply = JoinReply::Joined { me, cluster, leases, claimed, placement_seed };
     draft.send(Receiver::Link(link), FromOrchestrator::Join(reply));
     draft.effects.push(Effect::SendAll(Receiver::Link(link)));
-    draft.note(Note::Joined { member: me });
+}
+
+/// Does the process that asks still have the memory of the life that the record is of? Nobody else knows its name.
+const fn remembers(record: &NodeRecord, request: &JoinRequest) -> bool {
+    request.memory != 0 && request.memory == record.memory
 }
 
 /// T5: one transaction marks the node dead and hands its groups over.
@@ -66,33 +97,8 @@ pub(super) fn dead(config: &OrchestratorConfig, draft: &mut Draft<'_>, member: M
     draft.put(Record::Node(NodeRecord { state: NodeState::Dead, ..record }));
     draft.note(Note::Dead { member });
     drain_leases(draft, member);
-    hand_over_orphans(config, draft);
+    settle_orphans(config, draft, None);
     spread_buckets(draft);
-}
-
-/// Groups whose owner is not (inc, Up) go to their standby, if that is (inc, Up); else no copy is left. A life that is
-/// over has dropped its copies, or does so when it learns of it, so nobody can claim them any more.
-pub(super) fn hand_over_orphans(config: &OrchestratorConfig, draft: &mut Draft<'_>) {
-    for record in draft.groups() {
-        if record.mode == Mode::Lost || draft.is_up(record.owner) {
-            continue;
-        }
-        let heir = record.standby.and_then(|s| heir(config, draft, s)).filter(|s| s.node != record.owner.node);
-        match heir {
-            Some(to) if record.mode == Mode::Paired => hand_to(draft, record, to),
-            _ => {
-                draft.put(Record::Group(record.lost()));
-                draft.note(Note::Lost { group: record.group, owner: record.owner });
-            }
-        }
-    }
-}
-
-/// Hands a group to a member.
-pub(super) fn hand_to(draft: &mut Draft<'_>, record: GroupRecord, to: Member) {
-    let handed = record.handed_to(to);
-    draft.put(Record::Group(handed));
-    draft.note(Note::Handed { group: handed.group, epoch: handed.epoch, to });
 }
 
 /// Spreads new flows over the groups of nodes that are Up.
@@ -106,13 +112,6 @@ pub(super) fn spread_buckets(draft: &mut Draft<'_>) {
     if spread.groups != now.groups {
         draft.put(Record::Buckets(spread));
     }
-}
-
-fn heir(config: &OrchestratorConfig, draft: &mut Draft<'_>, standby: Member) -> Option<Member> {
-    if config.broken == Some(Mutant::PromoteAmnesiac) {
-        return draft.node(standby.node).filter(|n| n.state == NodeState::Up).map(|n| n.member);
-    }
-    draft.is_up(standby).then_some(standby)
 }
 
 fn cluster(draft: &mut Draft<'_>) -> Option<ClusterRecord> {

@@ -9,6 +9,7 @@ mod draft;
 mod event;
 mod machine;
 mod membership;
+mod orphans;
 
 #[cfg(test)]
 mod tests;

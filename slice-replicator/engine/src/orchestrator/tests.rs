@@ -7,7 +7,7 @@ use super::{
 use crate::store::StoreState;
 use escape_proto::{
     Beat, CasOutcome, FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseState, Member,
-    Mode, NodeId, Revision, ToOrchestrator,
+    Mode, NodeId, NodeState, Revision, ToOrchestrator,
 };
 
 /// An orchestrator with a store that always answers at once.
@@ -83,6 +83,20 @@ impl Rig {
             .unwrap()
     }
 
+    /// The cell after node 1 has fallen silent for long enough; its own groups, 2 and 3, are Solo.
+    fn without_node_1() -> Self {
+        let mut rig = Self::started();
+        for n in 0..3 {
+            rig.join(n, JoinRequest { memory: 100 + u64::from(n), ..request(&format!("h{n}")) });
+        }
+        rig.pass(5, &[(0, 0), (1, 0), (2, 0)]);
+        let notes = rig.pass(1_100, &[(0, 0), (2, 0)]);
+        assert!(is_dead(&notes, member(1, 1)));
+        assert!(notes.contains(&Note::Orphaned { group: GroupId(2), owner: member(1, 1) }));
+        assert_eq!(rig.group(2), GroupRecord::fresh(GroupId(2), member(1, 1)), "it waits for a claim");
+        rig
+    }
+
     /// Lets time pass by the millisecond; these nodes beat, with these suspicions.
     fn pass(&mut self, ms: u64, beating: &[(u16, u32)]) -> Vec<Note> {
         let mut notes = Vec::new();
@@ -116,6 +130,7 @@ fn request(host: &str) -> JoinRequest {
         leases: 2,
         seen: Revision(0),
         cluster: None,
+        memory: 0,
     }
 }
 
@@ -169,6 +184,48 @@ fn a_failover_needs_two_suspicions_and_is_one_transaction() {
     );
     assert_eq!(rig.group(1).owner, member(2, 1));
     assert!(rig.store.buckets().unwrap().groups.iter().all(|g| rig.group(g.0).mode != Mode::Lost));
+}
+
+#[test]
+fn a_process_that_remembers_goes_on_with_its_groups_and_another_loses_them() {
+    let mut rig = Rig::without_node_1();
+    let back = JoinRequest { memory: 101, ..request("h1") };
+    let JoinReply::Joined { me, claimed, .. } = rig.join(1, back.clone()) else { panic!("refused") };
+    assert_eq!((me, claimed), (member(1, 2), vec![GroupId(2), GroupId(3)]));
+    assert_eq!(rig.group(2), GroupRecord::fresh(GroupId(2), member(1, 1)).handed_to(me));
+    // The answer was lost on its way: it asks again, and has the same life.
+    let JoinReply::Joined { me, claimed, .. } = rig.join(1, back) else { panic!("refused") };
+    assert_eq!((me, claimed.contains(&GroupId(2))), (member(1, 2), true));
+
+    for memory in [0, 7] {
+        let mut rig = Rig::without_node_1();
+        let JoinReply::Joined { claimed, .. } = rig.join(1, JoinRequest { memory, ..request("h1") }) else {
+            panic!("refused")
+        };
+        assert_eq!((claimed, rig.group(2).mode), (vec![], Mode::Lost));
+    }
+}
+
+#[test]
+fn a_recorded_standby_claims_if_the_owner_is_gone_and_nobody_claims_too_late() {
+    let mut rig = Rig::without_node_1();
+    // Node 0's first group has node 2 as its standby; both go, and only the standby comes back.
+    let to = rig.group(0).paired_with(member(2, 1));
+    assert_eq!(rig.cas(member(0, 1), to), CasOutcome::Applied(to));
+    rig.pass(1_100, &[]);
+    assert_eq!((rig.group(0), rig.store.node(NodeId(2)).unwrap().state), (to, NodeState::Dead));
+    let JoinReply::Joined { me, claimed, .. } = rig.join(2, JoinRequest { memory: 102, ..request("h2") }) else {
+        panic!("refused")
+    };
+    assert!(claimed.contains(&GroupId(0)));
+    assert_eq!(rig.group(0), to.handed_to(me));
+    // Node 1 has had its time.
+    let notes = rig.pass(10_000, &[]);
+    assert!(notes.contains(&Note::Lost { group: GroupId(2), owner: member(1, 1) }));
+    let JoinReply::Joined { claimed, .. } = rig.join(1, JoinRequest { memory: 101, ..request("h1") }) else {
+        panic!("refused")
+    };
+    assert_eq!((claimed, rig.group(2).mode), (vec![], Mode::Lost));
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub struct OrchestratorProcessConfig {
     /// Most leases that one join gets.
     #[serde(default = "default_leases_per_join_max")]
     pub leases_per_join_max: u32,
+    /// How long a group without a living copy in the cell is kept for a paused or cut off process that still has one,
+    /// milliseconds.
+    #[serde(default = "default_claim_ms")]
+    pub claim_ms: u64,
     /// Limits of failure detection.
     #[serde(default)]
     pub timing: DetectionTiming,
@@ -85,6 +89,10 @@ const fn default_leases_per_join_max() -> u32 {
     16
 }
 
+const fn default_claim_ms() -> u64 {
+    10_000
+}
+
 const fn yes() -> bool {
     true
 }
@@ -106,7 +114,10 @@ mod tests {
         );
         let config: OrchestratorProcessConfig = toml::from_str(&text).unwrap();
         assert_eq!(config.store, OutputPlace::Fd(5));
-        assert_eq!((config.groups_per_node, config.leases_per_join_max, config.real_time), (16, 16, true));
+        assert_eq!(
+            (config.groups_per_node, config.leases_per_join_max, config.claim_ms, config.real_time),
+            (16, 16, 10_000, true)
+        );
         assert_eq!(config.timing, DetectionTiming { suspect_after_ms: 20, ..DetectionTiming::default() });
         assert_eq!(config.secrets, secrets);
         let wrong = text.replace("[timing]", "[timing]\ncolour = 1");

@@ -26,6 +26,10 @@ pub(super) fn event_of(now: Micros, note: &Note) -> Option<ProcessEvent> {
         Note::Handed { group, epoch, to } => {
             ("epoch-raised", Some(to.node), json!({ "group": group.0, "epoch": epoch.0, "inc": to.inc.0 }))
         }
+        Note::Orphaned { group, owner } => ("orphaned", Some(owner.node), json!({ "group": group.0 })),
+        Note::Claimed { group, epoch, to } => {
+            ("claimed", Some(to.node), json!({ "group": group.0, "epoch": epoch.0, "inc": to.inc.0 }))
+        }
         Note::Lost { group, owner } => ("lost", Some(owner.node), json!({ "group": group.0 })),
         Note::Milestone { from, at_us, what } => return Some(milestone(*at_us, *from, what)),
         Note::Counts { .. } => return None,

@@ -311,6 +311,7 @@ fn machine_config(config: &OrchestratorProcessConfig) -> Result<OrchestratorConf
         new_cluster,
         new_placement_seed: config.secrets.placement_seed,
         suspicion: config.timing.suspicion(),
+        claim_us: config.claim_ms.saturating_mul(1000),
         groups_per_node: config.groups_per_node,
         leases_max: config.n_slots / LEASE_SLOTS,
         leases_per_join_max: config.leases_per_join_max,

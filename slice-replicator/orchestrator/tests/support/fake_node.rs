@@ -90,6 +90,7 @@ impl FakeNode {
             leases: 1,
             seen: Revision(0),
             cluster: None,
+            memory: 0,
         }));
         until("a join", &mut [&mut node], |nodes| nodes[0].me.is_some() && !nodes[0].groups.is_empty());
         node.beating = true;

@@ -25,6 +25,7 @@ pub fn config(authority: &ClusterAuthority, folder: &Folder, timing: DetectionTi
         beat_listen: any,
         store: OutputPlace::Path(folder.file("store.redb")),
         groups_per_node: 4,
+        claim_ms: 10_000,
         n_slots: 4096,
         leases_per_join_max: 4,
         timing,
