@@ -36,6 +36,8 @@ pub enum Mutant {
     EpochReused,
     /// Node: a process that starts over says that it remembers its former life (R8).
     ClaimWithoutMemory,
+    /// Orchestrator: a Draining lease is Free as soon as one node holds nothing in it (T10).
+    LeaseFreedEarly,
 }
 
 /// Not the name of a deliberate fault.
@@ -45,7 +47,7 @@ pub struct UnknownMutant(pub String);
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::EarlyRelease,
         Self::AckBeforeApply,
         Self::OldEpoch,
@@ -61,6 +63,7 @@ impl Mutant {
         Self::OldSetAlone,
         Self::EpochReused,
         Self::ClaimWithoutMemory,
+        Self::LeaseFreedEarly,
     ];
 
     /// Its name on command lines.
@@ -81,6 +84,7 @@ impl Mutant {
             Self::OldSetAlone => "old-set-alone",
             Self::EpochReused => "epoch-reused",
             Self::ClaimWithoutMemory => "claim-without-memory",
+            Self::LeaseFreedEarly => "lease-freed-early",
         }
     }
 }

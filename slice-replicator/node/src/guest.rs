@@ -7,14 +7,11 @@ use crate::inbound::cell_flow;
 use crate::node::Node;
 use crate::outbound::vmm_slice;
 use crate::slice_table::{OwnedSlice, Stage};
-use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::{GuestMessage, HostMessage};
 use escape_engine::node::Event;
-use escape_proto::{FlowEntry, LeaseRecord, LeaseState, Milestone, SliceCounts, SliceId, ToOrchestrator};
+use escape_proto::{FlowEntry, Milestone, SliceCounts, SliceId, ToOrchestrator};
 use escape_vmm::commit::Role;
 
-/// Boots of the guest that one lease generation has room for.
-const BOOTS_PER_LEASE: u32 = 256;
 /// Messages taken per call.
 const MESSAGES_PER_TURN_MAX: usize = 1024;
 /// Figures for people are sent this often, microseconds.
@@ -112,57 +109,6 @@ impl Node {
         self.commits.forget(id.slot);
     }
 
-    fn owns_lease_of(&self, id: SliceId) -> bool {
-        let offered = |l: &&LeaseRecord| self.offered_generation(l).is_some_and(|g| u64::from(g) == id.inc >> 32);
-        self.leases.iter().any(|l| l.lease.0 == id.slot / LEASE_SLOTS && offered(&l))
-    }
-
-    /// Upper half of the incarnations that this boot of the guest may give: one that has forgotten its slots never
-    /// repeats an id (I9). `None`: too many boots for one lease.
-    fn offered_generation(&self, lease: &LeaseRecord) -> Option<u32> {
-        (self.boots < BOOTS_PER_LEASE)
-            .then(|| lease.generation.checked_mul(BOOTS_PER_LEASE)?.checked_add(self.boots))?
-    }
-
-    /// Leases of this node: their memslots are added now, never during a failover.
-    pub(crate) fn take_leases(&mut self, leases: Vec<LeaseRecord>) -> Result<(), NodeError> {
-        for lease in leases {
-            self.vm.add_lease(lease.lease.0 * LEASE_SLOTS)?;
-            let mine = Some(lease.holder) == self.me && lease.state == LeaseState::Active;
-            self.leases.retain(|l| l.lease != lease.lease);
-            if mine {
-                self.leases.push(lease);
-                if self.guest_running {
-                    self.offer_lease(&lease);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn offer_leases(&mut self) {
-        for lease in self.leases.clone() {
-            self.offer_lease(&lease);
-        }
-    }
-
-    fn offer_lease(&mut self, lease: &LeaseRecord) {
-        let first_slot = lease.lease.0 * LEASE_SLOTS;
-        match self.offered_generation(lease) {
-            Some(generation) => {
-                self.vm.control().send(HostMessage::Lease { first_slot, generation });
-            }
-            None => tracing::error!(lease = %lease.lease, boots = self.boots, "no incarnations left in a lease"),
-        }
-    }
-
-    /// The memslot of the lease that a slot belongs to.
-    pub(crate) fn add_lease_of(&mut self, slot: u32) {
-        if let Err(error) = self.vm.add_lease(slot / LEASE_SLOTS * LEASE_SLOTS) {
-            tracing::warn!(slot, %error, "no memslot for a lease");
-        }
-    }
-
     /// A vCPU thread stopped.
     pub(crate) fn on_guest_exit(&mut self) {
         while let Some(exit) = self.vm.poll_exit() {
@@ -212,19 +158,6 @@ impl Node {
         }
         // Until they are plugged again or dropped there is nothing of them in the control pages to capture.
         self.slices.for_each_mut(|slice| slice.stage = Stage::Plugging);
-    }
-
-    /// Slices of these leases live on elsewhere: their slots are not this guest's to give any more. (The store takes
-    /// the leases back when this node joins anew.)
-    fn spend_leases(&mut self) {
-        let Self { leases, slices, .. } = self;
-        leases.retain(|l| {
-            let slots = l.lease.0 * LEASE_SLOTS..(l.lease.0 + 1) * LEASE_SLOTS;
-            slots.into_iter().all(|slot| slices.at(slot).is_none())
-        });
-        if leases.is_empty() {
-            tracing::warn!("no lease is left for new sessions: this node serves what it has until it joins anew");
-        }
     }
 
     /// Tells the orchestrator, which hands the Paired groups to their standbys.

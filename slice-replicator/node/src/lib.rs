@@ -16,6 +16,7 @@ mod guest;
 mod guest_watch;
 mod heartbeat;
 mod inbound;
+mod leases;
 mod links;
 mod metrics;
 mod micro_histogram;

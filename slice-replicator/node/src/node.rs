@@ -19,7 +19,7 @@ use crate::upstream::Upstream;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
 use escape_engine::{Mutant, SuspicionConfig};
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
-use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, Member, NodeId, Role};
+use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, LeaseSet, Member, NodeId, Role};
 use escape_vmm::commit::capture::CaptureLimits;
 use escape_vmm::commit::ingress::IngressStore;
 use escape_vmm::commit::page_set::PageSet;
@@ -70,6 +70,9 @@ pub struct Node {
     pub(crate) commits: Commits,
     pub(crate) activations: Activations,
     pub(crate) leases: Vec<LeaseRecord>,
+    /// Own leases that no guest allocates from any more, until the store has taken them back.
+    pub(crate) spent_leases: LeaseSet,
+    pub(crate) leases_told_at: u64,
     /// Bodies of checkpoints that wait for a record; the engine bounds their number.
     pub(crate) bodies: HashMap<u64, Vec<u8>>,
     pub(crate) next_body: u64,
@@ -195,6 +198,8 @@ impl Node {
             commits: Commits::new(config.n_slots),
             activations: Activations::default(),
             leases: Vec::new(),
+            spent_leases: LeaseSet::default(),
+            leases_told_at: 0,
             bodies: HashMap::new(),
             next_body: 0,
             sabotage: Sabotage::default(),

@@ -143,6 +143,7 @@ impl Node {
         self.peers.call(self.poll.registry(), now);
         self.call_upstream(now)?;
         self.report_counts(us);
+        self.report_leases(us);
         self.confirm_flows();
         self.apply_put_off(us);
         self.do_late(us);

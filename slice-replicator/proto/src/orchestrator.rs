@@ -1,6 +1,7 @@
 //! Node ↔ orchestrator, and the orchestrator's pushes to the edge.
 
 use crate::ids::{Epoch, GroupId, Member, Revision};
+use crate::lease::LeaseReport;
 use crate::record::{BucketTable, GroupRecord, LeaseRecord, NodeRecord};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,8 @@ pub enum ToOrchestrator {
     },
     /// Figures for people.
     Counts(SliceCounts),
+    /// Leases held and wanted: now and then, and when slots run short.
+    Leases(LeaseReport),
     /// A step of a failover, stamped by the sender: microseconds of CLOCK_MONOTONIC.
     Milestone {
         /// When.

@@ -92,7 +92,8 @@ impl World {
         }
     }
 
-    fn send_orchestrator(&mut self, n: usize, message: ToOrchestrator) {
+    /// Says something to the orchestrator, if it can be reached.
+    pub fn send_orchestrator(&mut self, n: usize, message: ToOrchestrator) {
         if let Some(link) = self.link_of(Endpoint::Node(n), Endpoint::Orchestrator) {
             self.send(link, Endpoint::Node(n), Message::ToOrchestrator(message));
         }

@@ -101,6 +101,7 @@ impl World {
             groups_per_node: 3,
             double_fault_after_us: 100_000,
             claim_us: CLAIM_US,
+            leases_max: 48,
             txn_resend_us: 20_000,
             broken: self.plan.broken,
             ..OrchestratorConfig::default()
@@ -208,6 +209,7 @@ impl World {
             if let Ok(changes) = &applied {
                 self.oracle.judge_store(&before, &self.store.state, changes, self.plan.broken);
                 self.judge_lost(&before, changes);
+                self.judge_freed(changes);
             }
             if !self.store.down {
                 let now = || TxnFailure::Conflict { now: Box::new(self.store.state.clone()) };

@@ -223,6 +223,7 @@ impl World {
             gate.open.clear();
             gate.all_open = false;
         }
+        p.spend_leases();
         let life = p.life;
         self.feed(n, Event::GuestDown);
         self.after(delay, Happening::Local { node: n, life, what: Local::GuestReady });

@@ -6,7 +6,12 @@ use crate::service::{Reply, Request, Session, bucket};
 use crate::vmm::{Held, Image, Running};
 use crate::world::{Happening, World};
 use escape_engine::node::Event;
-use escape_proto::{BodyKind, ChainHash, CheckpointNo, EdgeRequest, Flow, FlowEntry, GroupId, LeaseState, SliceId};
+use escape_engine::node::LeaseUse;
+use escape_proto::{
+    BodyKind, ChainHash, CheckpointNo, EdgeRequest, Flow, FlowEntry, GroupId, LeaseRecord, LeaseState, SliceId,
+    ToOrchestrator,
+};
+use std::ops::Range;
 
 impl World {
     /// A packet reaches a node: from the fabric, or as a mirror's copy.
@@ -64,8 +69,21 @@ impl World {
         let running = Running { group, flow, state, generation: 1, capture_due: false };
         p.vmm.guest.insert(slice, running);
         self.oracle.created(slice, group, flow);
+        self.judge_slot(n, slice);
         self.send_edge(n, EdgeRequest::Flows(vec![FlowEntry { flow, group }]));
         self.hold(n, slice);
+    }
+
+    /// The node says which leases it has something in, and whether it needs more.
+    pub fn report_leases(&mut self, n: usize) {
+        let Some(p) = self.nodes[n].process.as_ref() else { return };
+        let active = p.leases.len() as u32;
+        let taken = |slot: &u32| p.vmm.slots_taken.contains(slot);
+        let free_slots = p.leases.iter().flat_map(slots_of).filter(|s| !taken(s)).count() as u32;
+        let in_use = LeaseUse { active, free_slots, spent: p.spent.clone() };
+        if let Some(report) = p.engine.lease_report(in_use) {
+            self.send_orchestrator(n, ToOrchestrator::Leases(report));
+        }
     }
 
     /// Queues the slice's present reply in the valve and has the slice captured soon.
@@ -213,10 +231,15 @@ impl World {
     }
 }
 
+/// Slots of a lease that a node of this model uses: few, so that leases run out.
+fn slots_of(lease: &LeaseRecord) -> Range<u32> {
+    lease.lease.0 * 64..lease.lease.0 * 64 + 8
+}
+
 /// The lowest free slot of the node's leases, with its next incarnation.
 fn take_slot(p: &mut NodeProcess) -> Option<SliceId> {
     for lease in p.leases.iter().filter(|l| l.state == LeaseState::Active) {
-        for slot in lease.lease.0 * 64..lease.lease.0 * 64 + 64 {
+        for slot in slots_of(lease) {
             if p.vmm.slots_taken.insert(slot) {
                 let counter = p.vmm.slot_counters.entry(slot).or_insert(0);
                 *counter += 1;

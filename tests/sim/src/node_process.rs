@@ -7,7 +7,8 @@ use escape_engine::node::{Event, NodeConfig, NodeEngine};
 use escape_engine::{Mutant, Suspicion, SuspicionConfig};
 use escape_proto::{
     Beat, Body, BucketTable, CheckpointHead, EdgeReply, EdgeRequest, Epoch, FlowEntry, FromOrchestrator, GroupId,
-    JoinReply, JoinRequest, LeaseRecord, Member, NodeId, NodeState, PeerMessage, Revision, SliceId, ToOrchestrator,
+    JoinReply, JoinRequest, LeaseRecord, LeaseSet, LeaseState, Member, NodeId, NodeState, PeerMessage, Revision,
+    SliceId, ToOrchestrator,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,6 +52,8 @@ pub struct NodeProcess {
     pub buckets: BucketTable,
     /// Leases.
     pub leases: Vec<LeaseRecord>,
+    /// Leases that a guest which is no more allocated from.
+    pub spent: LeaseSet,
     /// Checkpoints that wait to be applied.
     pub applies: VecDeque<(Member, CheckpointHead, u64)>,
     /// When the last of them will be.
@@ -65,6 +68,29 @@ pub struct NodeProcess {
     next_body: u64,
 }
 
+impl NodeProcess {
+    /// Leases as the records have them: own ones that it may allocate from, and those that the store has taken back.
+    fn take_leases(&mut self, records: Vec<LeaseRecord>) {
+        for record in records {
+            self.leases.retain(|l| l.lease != record.lease);
+            let mine = Some(record.holder) == self.engine.me() && record.state == LeaseState::Active;
+            if !mine {
+                self.spent.remove(record.lease);
+            } else if !self.spent.contains(record.lease) {
+                self.leases.push(record);
+            }
+        }
+    }
+
+    /// The guest has forgotten which slots it gave: those in use live on elsewhere.
+    pub fn spend_leases(&mut self) {
+        for lease in std::mem::take(&mut self.leases) {
+            self.spent.insert(lease.lease);
+            self.vmm.slots_taken.retain(|slot| slot / 64 != lease.lease.0);
+        }
+    }
+}
+
 impl World {
     /// Starts a node's process.
     pub fn start_node(&mut self, n: usize) {
@@ -75,6 +101,7 @@ impl World {
         let config = NodeConfig {
             replace_after_us: 200_000,
             sync_stall_us: 150_000,
+            slots_low: 3,
             syncs_max: 2,
             fulls_max: 2,
             broken: self.plan.broken,
@@ -90,6 +117,7 @@ impl World {
             peers: BTreeMap::new(),
             buckets: BucketTable::default(),
             leases: Vec::new(),
+            spent: LeaseSet::default(),
             applies: VecDeque::new(),
             applies_at: 0,
             // The fault: the same name for every process of the node.
@@ -126,6 +154,7 @@ impl World {
         let Some(p) = self.nodes[n].process.as_mut() else { return };
         let peers = std::mem::take(&mut p.peers);
         p.leases.clear();
+        p.spent = LeaseSet::default();
         p.applies.clear();
         p.vmm.step_out();
         let (life, guest_ran) = (p.life, p.vmm.guest_life.take().is_some());
@@ -182,6 +211,9 @@ impl World {
         match what {
             Local::Tick => {
                 self.feed(n, Event::Tick);
+                if self.rng.one_in(4) {
+                    self.report_leases(n);
+                }
                 let delay = self.rng.range(2_000, 4_000);
                 self.after(delay, Happening::Local { node: n, life, what: Local::Tick });
             }
@@ -333,7 +365,7 @@ impl World {
                 self.feed(n, Event::Joined { me, claimed });
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => self.oracle.note_refused(cause),
-            FromOrchestrator::Records { revision, nodes, groups, leases: _, buckets } => {
+            FromOrchestrator::Records { revision, nodes, groups, leases, buckets } => {
                 place.seen = place.seen.max(revision);
                 for node in &nodes {
                     match node.state {
@@ -341,6 +373,7 @@ impl World {
                         _ => p.suspicion.forget(node.node()),
                     }
                 }
+                p.take_leases(leases);
                 if let Some(b) = &buckets {
                     p.buckets = b.clone();
                 }

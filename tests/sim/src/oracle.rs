@@ -2,6 +2,7 @@
 
 use crate::control::CLAIM_US;
 use crate::network::Endpoint;
+use crate::node_process::NodeProcess;
 use crate::service::Session;
 use crate::vmm::Vmm;
 use crate::world::World;
@@ -9,7 +10,7 @@ use escape_engine::Mutant;
 use escape_engine::edge::GroupSteering;
 use escape_engine::node::PlugSlice;
 use escape_engine::store::{Changes, Record, StoreState};
-use escape_proto::{Epoch, Flow, GroupId, GroupRecord, Member, Mode, NodeState, SliceId};
+use escape_proto::{Epoch, Flow, GroupId, GroupRecord, LeaseState, Member, Mode, NodeState, SliceId};
 use std::collections::BTreeMap;
 
 /// A promise was broken.
@@ -54,6 +55,8 @@ pub struct Oracle {
     pub lost_groups: u64,
     /// Groups that a node brought back when it joined anew.
     pub claims: u64,
+    /// Leases given once more.
+    pub leases_again: u64,
     /// When lives were declared dead.
     died_at: BTreeMap<Member, u64>,
     /// Nodes declared dead and groups lost.
@@ -186,6 +189,38 @@ impl World {
         if let Some(detail) = found.into_iter().next() {
             self.oracle.violate("I5", detail);
         }
+    }
+
+    /// A lease is Free only if no node of the cell has a live slice in it (T10).
+    pub fn judge_freed(&mut self, changes: &Changes) {
+        for record in &changes.put {
+            let Record::Lease(lease) = record else { continue };
+            let slots = lease.lease.0 * 64..lease.lease.0 * 64 + 64;
+            self.oracle.leases_again += u64::from(lease.generation > 1 && lease.state == LeaseState::Active);
+            let live = self.live_slices().find(|(_, s)| slots.contains(&s.slot));
+            if let Some((n, slice)) = live.filter(|_| lease.state == LeaseState::Free) {
+                let detail = format!("lease {} is free, although node {n} has slice {slice}", lease.lease);
+                return self.oracle.violate("T10", detail);
+            }
+        }
+    }
+
+    /// A slot has one live slice: two could not be plugged into one guest.
+    pub fn judge_slot(&mut self, n: usize, slice: SliceId) {
+        let other = self.live_slices().find(|(_, s)| s.slot == slice.slot && *s != slice);
+        if let Some((at, other)) = other {
+            self.oracle.violate("T10", format!("node {n} begins slice {slice}, node {at} has slice {other}"));
+        }
+    }
+
+    /// Slices that clients know, and a node of the cell that has a copy.
+    fn live_slices(&self) -> impl Iterator<Item = (usize, SliceId)> {
+        let up =
+            |p: &&NodeProcess| p.engine.me().is_some_and(|m| self.store.state.node(m.node).is_some_and(|r| r.is_up(m)));
+        let processes =
+            self.nodes.iter().enumerate().filter_map(move |(n, place)| Some((n, place.process.as_ref().filter(up)?)));
+        let copies = processes.flat_map(|(n, p)| p.vmm.own.keys().chain(p.vmm.standby.keys()).map(move |s| (n, *s)));
+        copies.filter(|(_, slice)| self.oracle.slices.get(slice).is_some_and(Truth::is_open))
     }
 
     /// Is the node the owner that the store names, and does it know the newest record?

@@ -3,7 +3,7 @@
 use crate::network::Endpoint;
 use crate::oracle::Violation;
 use crate::world::{Plan, World};
-use escape_proto::{Mode, NodeState};
+use escape_proto::{LeaseState, Mode, NodeState, SliceId};
 use std::collections::BTreeSet;
 
 /// How a run ended.
@@ -27,6 +27,8 @@ pub struct Outcome {
     pub activations: u64,
     /// Groups that a node brought back when it joined anew.
     pub claims: u64,
+    /// Leases given once more, after all slices in them had ended.
+    pub leases_again: u64,
     /// Groups lost (legally).
     pub lost_groups: u64,
     /// Sessions given up.
@@ -63,6 +65,7 @@ pub fn run(plan: Plan) -> Outcome {
         releases: world.oracle.releases,
         activations: world.oracle.activations,
         claims: world.oracle.claims,
+        leases_again: world.oracle.leases_again,
         lost_groups: world.oracle.lost_groups,
         given_up: world.clients.iter().map(|c| c.given_up).sum(),
     }
@@ -101,6 +104,13 @@ fn judge_whole(world: &mut World, healed_at: u64) {
             if record.is_none_or(|r| r.standby != me || me.is_none()) {
                 found.push(format!("node {n} still has an image of slice {slice}: {record:?}"));
             }
+        }
+    }
+    for lease in store.leases().filter(|l| l.state == LeaseState::Draining) {
+        let in_lease = |s: &SliceId| s.slot / 64 == lease.lease.0;
+        let mut processes = world.nodes.iter().filter_map(|place| place.process.as_ref());
+        if !processes.any(|p| p.vmm.own.keys().chain(p.vmm.standby.keys()).any(in_lease)) {
+            found.push(format!("lease {} is not free, although nobody has a slice in it", lease.lease));
         }
     }
     for (c, client) in world.clients.iter().enumerate() {

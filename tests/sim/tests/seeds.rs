@@ -26,16 +26,18 @@ fn complain(o: &Outcome) {
 
 #[test]
 fn the_invariants_hold() {
-    let (mut served, mut activations, mut claims) = (0, 0, 0);
+    let (mut served, mut activations, mut claims, mut again) = (0, 0, 0, 0);
     for seed in 1..=SEEDS {
         let outcome = run(plan(seed, None));
         complain(&outcome);
         served += outcome.served;
         activations += outcome.activations;
         claims += outcome.claims;
+        again += outcome.leases_again;
     }
     // The runs must have been worth something.
     assert!(served > 100_000, "only {served} replies");
+    assert!(again > 50, "only {again} leases given again");
     assert!(claims > 50, "only {claims} groups claimed");
     assert!(activations > 400, "only {activations} activations with slices");
 }

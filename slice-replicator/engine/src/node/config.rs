@@ -39,6 +39,8 @@ pub struct NodeConfig {
     pub waiting_max: usize,
     /// The guest's report of being down is repeated after this while nothing changes (T11).
     pub report_resend_us: u64,
+    /// With fewer free slots than this in its leases a node asks for another one.
+    pub slots_low: u32,
     /// Deliberate fault.
     pub broken: Option<Mutant>,
 }
@@ -62,6 +64,7 @@ impl NodeConfig {
             waiting_per_group_max: 64,
             waiting_max: 1_024,
             report_resend_us: 100_000,
+            slots_low: 64,
             broken: None,
         }
     }

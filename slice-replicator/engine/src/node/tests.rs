@@ -1,10 +1,10 @@
 //! The node's engine, rule by rule. Sequences of faults are the simulator's (`tests/sim`).
 #![allow(clippy::unwrap_used)]
 
-use super::{Command, Event, NodeConfig, NodeEngine};
+use super::{Command, Event, LeaseUse, NodeConfig, NodeEngine};
 use escape_proto::{
     Ack, BodyKind, CasOutcome, ChainHash, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Incarnation,
-    Member, NodeId, NodeRecord, NodeState, RefusalCause, SliceId,
+    LeaseId, Member, NodeId, NodeRecord, NodeState, RefusalCause, SliceId, records_mark,
 };
 
 const G: GroupId = GroupId(7);
@@ -249,6 +249,27 @@ fn a_close_that_was_not_committed_is_committed_by_the_next_life() {
     rig.on(Event::GateClosed { group: G, epoch: Epoch(3) });
     let out = rig.on(Event::Flipped { group: G, epoch: Epoch(3) });
     assert!(out.contains(&Command::Closed { group: G, slice: SLICE }), "{out:?}");
+}
+
+#[test]
+fn a_report_names_the_leases_of_own_slices_images_and_what_waits() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    let other = |slot, epoch| CheckpointHead {
+        group: GroupId(8),
+        slice: SliceId { slot, inc: 1 },
+        ..head(epoch, 1, BodyKind::Create)
+    };
+    rig.record(GroupRecord { group: GroupId(8), ..GroupRecord::fresh(G, PEER) }.paired_with(ME));
+    for (slot, epoch) in [(64, 2), (128, 9)] {
+        rig.on(Event::Checkpoint { from: PEER, head: other(slot, epoch), body: u64::from(slot) });
+    }
+    rig.on(Event::Applied { from: PEER, head: other(64, 2), result: Ok(()) });
+    let report = |free_slots| rig.engine.lease_report(LeaseUse { active: 2, free_slots, ..LeaseUse::default() });
+    let report = [0, 64].map(|free| report(free).unwrap());
+    assert_eq!((report[0].wanted, report[1].wanted), (3, 2));
+    assert_eq!([0, 1, 2, 3].map(|l| report[0].held.contains(LeaseId(l))), [true, true, true, false]);
+    assert_eq!(report[0].mark, records_mark(rig.engine.group_records()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Checkpoints of an epoch that this node's records have not reached yet.
 
-use escape_proto::{CheckpointHead, GroupId, Member};
+use escape_proto::{CheckpointHead, GroupId, Member, SliceId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A checkpoint that waits for its record.
@@ -49,6 +49,11 @@ impl WaitingRoom {
     /// Does a checkpoint of this group wait?
     pub fn holds(&self, group: GroupId) -> bool {
         self.len != 0 && self.groups.contains_key(&group)
+    }
+
+    /// Slices of which a checkpoint waits.
+    pub fn slices(&self) -> impl Iterator<Item = SliceId> {
+        self.groups.values().flatten().map(|w| w.head.slice)
     }
 
     /// Groups of which a checkpoint waits.

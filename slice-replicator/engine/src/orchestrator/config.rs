@@ -25,6 +25,8 @@ pub struct OrchestratorConfig {
     pub leases_max: u32,
     /// Most leases that one join gets.
     pub leases_per_join_max: u32,
+    /// Most leases that a node has at once.
+    pub leases_per_node_max: u32,
     /// Most requests that wait for a transaction; when full, further ones are dropped (nodes ask again, R1).
     pub requests_max: usize,
     /// A transaction without an answer is sent again after this, microseconds (its compares make that harmless).
@@ -45,6 +47,7 @@ impl Default for OrchestratorConfig {
             nodes_max: 16,
             leases_max: 1_024,
             leases_per_join_max: 16,
+            leases_per_node_max: 64,
             requests_max: 4_096,
             txn_resend_us: 500_000,
             broken: None,

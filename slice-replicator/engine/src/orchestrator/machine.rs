@@ -4,12 +4,13 @@ use super::command::{Note, OrchestratorCommand, Receiver};
 use super::config::OrchestratorConfig;
 use super::draft::{Draft, Effect};
 use super::event::{LinkId, OrchestratorEvent, Peer, TxnFailure};
+use super::leases::LeaseReports;
 use super::orphans::Orphans;
-use super::{change, membership, orphans};
+use super::{change, leases, membership, orphans};
 use crate::store::{Changes, ClusterRecord, Record, StoreState, Txn};
 use crate::{Micros, Suspicion};
 use escape_proto::{
-    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, Member, NodeId, NodeState, ToOrchestrator,
+    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, LeaseReport, Member, NodeId, NodeState, ToOrchestrator,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -27,6 +28,7 @@ pub struct Orchestrator {
     /// Decided dead, not yet Dead in the store.
     pub(super) condemned: BTreeSet<Member>,
     pub(super) orphans: Orphans,
+    lease_reports: LeaseReports,
     /// What waits for the next transaction; bounded by `requests_max` (decisions of our own are always taken).
     pub(super) queue: VecDeque<Intent>,
     under_way: Option<UnderWay>,
@@ -64,6 +66,10 @@ pub(super) enum Intent {
         group: GroupId,
         epoch: Epoch,
     },
+    /// The node has reported what it holds.
+    Leases {
+        from: Member,
+    },
     Refresh {
         to: Receiver,
     },
@@ -92,6 +98,7 @@ impl Orchestrator {
             suspected: BTreeSet::new(),
             condemned: BTreeSet::new(),
             orphans: Orphans::default(),
+            lease_reports: LeaseReports::new(),
             queue: VecDeque::new(),
             under_way: None,
             last_txn: 0,
@@ -144,12 +151,25 @@ impl Orchestrator {
             ToOrchestrator::Cas { attempt, to } => self.want(Intent::Cas { from, attempt, to }, out),
             ToOrchestrator::Read { attempt, group } => self.want(Intent::Read { from, attempt, group }, out),
             ToOrchestrator::GuestDown { cause: _ } => self.want(Intent::GuestDown { from }, out),
+            ToOrchestrator::Leases(report) => self.lease_report(from, report, out),
             ToOrchestrator::Counts(counts) => {
                 out.push(OrchestratorCommand::Note(Note::Counts { from, counts }));
             }
             ToOrchestrator::Milestone { at_us, what } => {
                 out.push(OrchestratorCommand::Note(Note::Milestone { from, at_us, what }));
             }
+        }
+    }
+
+    /// Keeps a node's report; the records decide whether anything follows from it.
+    fn lease_report(&mut self, from: Member, report: LeaseReport, out: &mut Vec<OrchestratorCommand>) {
+        let Some(store) = self.store.as_ref().filter(|s| s.node(from.node).is_some_and(|n| n.is_up(from))) else {
+            return;
+        };
+        let due = leases::is_due(&report, from, store.leases().copied());
+        self.lease_reports.insert(from, report);
+        if due {
+            self.want(Intent::Leases { from }, out);
         }
     }
 
@@ -177,7 +197,7 @@ impl Orchestrator {
         intents.sort_by_key(|intent| !matches!(intent, Intent::Dead { .. } | Intent::Settle));
         let mut draft = Draft::new(store);
         for intent in &intents {
-            decide(&self.config, &mut draft, intent.clone());
+            decide(&self.config, &self.lease_reports, &mut draft, intent.clone());
         }
         let (txn, effects) = draft.finish();
         let Some(txn) = txn else { return self.carry_out(effects, out) };
@@ -262,11 +282,12 @@ impl Orchestrator {
             }
         }
         self.orphans.watch(now, store);
+        self.lease_reports.retain(|m, _| store.node(m.node).is_some_and(|n| n.is_up(*m)));
         self.condemned.retain(|m| store.node(m.node).is_some_and(|n| n.is_up(*m)));
     }
 }
 
-fn decide(config: &OrchestratorConfig, draft: &mut Draft<'_>, intent: Intent) {
+fn decide(config: &OrchestratorConfig, reports: &LeaseReports, draft: &mut Draft<'_>, intent: Intent) {
     match intent {
         Intent::Settle => settle(config, draft),
         Intent::Join { link, node, request } => membership::join(config, draft, link, node, request),
@@ -275,6 +296,7 @@ fn decide(config: &OrchestratorConfig, draft: &mut Draft<'_>, intent: Intent) {
         Intent::GuestDown { from } => change::guest_down(draft, from),
         Intent::Dead { member } => membership::dead(config, draft, member),
         Intent::Lost { group, epoch } => orphans::give_up(draft, group, epoch),
+        Intent::Leases { from } => leases::reported(config, reports, draft, from),
         Intent::Refresh { to } => draft.effects.push(Effect::SendAll(to)),
     }
 }

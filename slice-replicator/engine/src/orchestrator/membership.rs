@@ -4,12 +4,13 @@ use super::command::{Note, Receiver};
 use super::config::OrchestratorConfig;
 use super::draft::{Draft, Effect};
 use super::event::LinkId;
+use super::leases::{drain_leases, lease};
 use super::orphans::{Claimant, settle_orphans};
 use crate::store::{ClusterRecord, Key, Record};
 use crate::{Mutant, Suspicion};
 use escape_proto::{
-    BucketTable, FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseId, LeaseRecord,
-    LeaseState, Member, Mode, NodeId, NodeRecord, NodeState,
+    BucketTable, FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseRecord, LeaseState,
+    Member, Mode, NodeId, NodeRecord, NodeState,
 };
 use std::collections::BTreeSet;
 
@@ -156,34 +157,6 @@ fn examine(
         return Err(format!("the cell has {up} nodes already, at most {}", config.nodes_max));
     }
     Ok(())
-}
-
-/// Gives leases that nobody has; fewer than wanted if the arena is used up.
-fn lease(config: &OrchestratorConfig, draft: &mut Draft<'_>, holder: Member, wanted: u32) -> Vec<LeaseRecord> {
-    let mut given = Vec::new();
-    for lease in (0..config.leases_max).map(LeaseId) {
-        if given.len() >= wanted.min(config.leases_per_join_max) as usize {
-            break;
-        }
-        let generation = match draft.get(Key::Lease(lease)) {
-            None => 0,
-            Some(Record::Lease(r)) if r.state == LeaseState::Free => r.generation,
-            Some(_) => continue,
-        };
-        let record = LeaseRecord { lease, holder, generation: generation + 1, state: LeaseState::Active };
-        draft.put(Record::Lease(record));
-        given.push(record);
-    }
-    given
-}
-
-/// Nobody allocates from the leases of a life that is over; slices in them live on elsewhere.
-fn drain_leases(draft: &mut Draft<'_>, holder: Member) {
-    for lease in draft.leases() {
-        if lease.holder == holder && lease.state == LeaseState::Active {
-            draft.put(Record::Lease(LeaseRecord { state: LeaseState::Draining, ..lease }));
-        }
-    }
 }
 
 /// Deliberate fault: the new life owns what the old one owned, although it has forgotten it.

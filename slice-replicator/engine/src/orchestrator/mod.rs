@@ -7,6 +7,7 @@ mod config;
 mod detection;
 mod draft;
 mod event;
+mod leases;
 mod machine;
 mod membership;
 mod orphans;

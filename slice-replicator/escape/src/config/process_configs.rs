@@ -20,6 +20,7 @@ impl ReplicationFile {
             beat_listen: self.control.orchestrator_heartbeat,
             store: OutputPlace::Path(self.control.store.clone()),
             groups_per_node: self.cell.groups_per_node,
+            claim_ms: self.timings.claim_ms,
             n_slots: self.cell.slots,
             leases_per_join_max: self.cell.leases_per_node,
             timing: DetectionTiming {

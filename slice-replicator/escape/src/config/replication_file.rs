@@ -108,6 +108,7 @@ impl ReplicationFile {
         rules.within(timings.guest_timeout_ms, 10..=60_000, "timings", "guest_timeout_ms");
         rules.within(timings.max_staleness_ms, 1..=1_000, "timings", "max_staleness_ms");
         rules.within(timings.pause_limit_ms, 1..=60_000, "timings", "pause_limit_ms");
+        rules.within(timings.claim_ms, 0..=600_000, "timings", "claim_ms");
         let beats = timings.heartbeat_ms.saturating_mul(2);
         rules.require(timings.suspect_after_ms >= beats, &["timings".into(), "suspect_after_ms".into()], || {
             format!(

@@ -96,6 +96,9 @@ pub struct Timings {
     pub max_staleness_ms: u64,
     /// An owner whose loop paused longer asks its standby before it releases anything, milliseconds.
     pub pause_limit_ms: u64,
+    /// How long a group whose copies are on nodes that were declared dead waits for one that still remembers it,
+    /// milliseconds (T5).
+    pub claim_ms: u64,
 }
 
 impl Default for Timings {
@@ -107,6 +110,7 @@ impl Default for Timings {
             guest_timeout_ms: 120,
             max_staleness_ms: 250,
             pause_limit_ms: 36,
+            claim_ms: 10_000,
         }
     }
 }
