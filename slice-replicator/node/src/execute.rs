@@ -61,7 +61,7 @@ impl Node {
                 // its state, and looks at the head only.
                 self.send_checkpoint(to, head, &[], false);
             }
-            Command::SendFull { to, head } => self.send_full(to, head),
+            Command::SendFull { to, head } => return self.send_full(to, head),
             Command::Apply { from, head, body } => return self.apply(from, head, body, arrived),
             Command::DropBody { body } => {
                 self.open_body.take_if(|open| *open == body);
@@ -144,14 +144,19 @@ impl Node {
         }
     }
 
-    fn send_full(&mut self, to: Member, head: CheckpointHead) {
+    /// An event: full copies have used up their share of the link.
+    fn send_full(&mut self, to: Member, head: CheckpointHead) -> Option<Event> {
         let mut body = Vec::new();
         match self.images.encode_full(vmm_slice(head.slice), &mut body) {
             Ok(encoded) if encoded.checkpoint.number == head.no.0 => {
                 let mut wire = Vec::new();
                 wire_body::write(&mut wire, Some(&encoded.checkpoint.hash), &body);
                 self.metrics.full_copies += 1;
+                self.metrics.full_copy_bytes += wire.len() as u64;
                 self.send_checkpoint(to, head, &wire, true);
+                let until = self.bulk.spend(self.now(), wire.len())?;
+                self.metrics.bulk_pauses += 1;
+                return Some(Event::BulkPaused { until });
             }
             // The engine waits for this copy: without it the pair starts anew, by a link that ends.
             Ok(encoded) => {
@@ -164,6 +169,7 @@ impl Node {
                 self.peers.end(to.node);
             }
         }
+        None
     }
 
     /// Applies a whole checkpoint or nothing of it.

@@ -6,6 +6,7 @@
 
 mod activation;
 mod affinity;
+mod bulk_budget;
 mod clock;
 mod commits;
 mod config;

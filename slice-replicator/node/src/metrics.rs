@@ -19,6 +19,10 @@ pub struct NodeMetrics {
     pub checkpoint_bytes: u64,
     /// Full copies sent.
     pub full_copies: u64,
+    /// Bytes of them.
+    pub full_copy_bytes: u64,
+    /// Full copies after which the next ones for new standbys had to wait for their share of the link.
+    pub bulk_pauses: u64,
     /// Checkpoints applied for others.
     pub applied: u64,
     /// Checkpoints refused.

@@ -1,6 +1,7 @@
 //! One node: everything that its data thread owns.
 
 use crate::activation::Activations;
+use crate::bulk_budget::BulkBudget;
 use crate::clock::now_us;
 use crate::commits::Commits;
 use crate::config::{Interface, NodeConfig};
@@ -77,6 +78,8 @@ pub struct Node {
     pub(crate) bodies: HashMap<u64, Vec<u8>>,
     pub(crate) next_body: u64,
     pub(crate) sabotage: Sabotage,
+    /// The link's share for full copies.
+    pub(crate) bulk: BulkBudget,
     /// Arena pages that are to be made present, by slot. Each page of an image is here once at most.
     pub(crate) to_prefault: VecDeque<(u32, PageSet)>,
     /// The peer's frame at hand.
@@ -203,6 +206,7 @@ impl Node {
             bodies: HashMap::new(),
             next_body: 0,
             sabotage: Sabotage::default(),
+            bulk: BulkBudget::new(config.quotas.link_mbit, config.quotas.bulk_percent),
             to_prefault: VecDeque::new(),
             inbox: Vec::new(),
             stale: StaleSlices::new(config.n_slots),

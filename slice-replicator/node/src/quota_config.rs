@@ -19,7 +19,9 @@ pub struct QuotaConfig {
     pub held_ms: u64,
     /// Inbound frames kept for gated groups and for those that the node stands by for, MiB.
     pub mirror_mib_per_node: u32,
-    /// Share of the node's link that full copies for new standbys may take, percent.
+    /// What the node's network link carries, megabits per second.
+    pub link_mbit: u32,
+    /// Share of that link that full copies for new standbys may take, percent.
     pub bulk_percent: u8,
     /// Crashes that one slice may cause per minute before it is quarantined.
     pub slice_crashes_per_minute: u32,
@@ -32,6 +34,7 @@ impl Default for QuotaConfig {
             held_mib_per_node: 64,
             held_ms: 10_000,
             mirror_mib_per_node: 64,
+            link_mbit: 10_000,
             bulk_percent: 25,
             slice_crashes_per_minute: 2,
         }

@@ -38,6 +38,8 @@ pub struct NodeEngine {
     pub(super) guest_reported_at: Option<Micros>,
     /// No sync begins before this time.
     pub(super) calm_until: Micros,
+    /// No full copy goes to a candidate before this time.
+    pub(super) bulk_from: Micros,
     last_number: u64,
     last_turn: Option<Micros>,
 }
@@ -70,6 +72,7 @@ impl NodeEngine {
             guest_up: false,
             guest_reported_at: None,
             calm_until: 0,
+            bulk_from: 0,
             last_number: 0,
             last_turn: None,
         }
@@ -89,6 +92,7 @@ impl NodeEngine {
             self.after_pause(now, out);
         }
         match event {
+            Event::BulkPaused { until } => self.bulk_from = self.bulk_from.max(until),
             Event::Captured { group, slice, kind, generation, rcv_covered, flow, chain } => {
                 self.captured(now, Capture { group, slice, kind, generation, rcv_covered, flow, chain }, out);
             }
@@ -121,6 +125,7 @@ impl NodeEngine {
             Event::GuestDown => self.guest_down(now, out),
             Event::GuestReady => self.guest_ready(out),
             Event::Tick
+            | Event::BulkPaused { .. }
             | Event::Joined { .. }
             | Event::Captured { .. }
             | Event::Checkpoint { .. }

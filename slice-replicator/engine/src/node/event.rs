@@ -37,6 +37,12 @@ pub enum Event {
     PeerUp(Member),
     /// It is gone. What was sent may or may not have arrived.
     PeerDown(Member),
+    /// Full copies have used up their share of the link: no more of them to candidates before this time. What the
+    /// recorded standby needs goes on, because clients wait for it.
+    BulkPaused {
+        /// Local time, microseconds.
+        until: crate::Micros,
+    },
 
     /// The VMM captured a slice: its state at `generation` is now in the own image as the next checkpoint.
     /// The engine numbers it, and says to whom it goes.

@@ -42,7 +42,9 @@ impl NodeEngine {
             return;
         }
         if let Some(candidate) = g.candidate() {
-            let stalled = now.saturating_sub(g.candidate_heard_at) >= self.config.sync_stall_us;
+            // Full copies that wait for their share of the link are not its silence.
+            let heard_at = g.candidate_heard_at.max(self.bulk_from);
+            let stalled = now.saturating_sub(heard_at) >= self.config.sync_stall_us;
             if stalled && let Some(g) = self.owned.get_mut(&group) {
                 g.avoid = Some((candidate, now + 10 * self.config.sync_stall_us));
             }
@@ -170,6 +172,9 @@ impl NodeEngine {
         let Some(to) = g.receiver(role) else { return };
         let epoch = g.record.epoch;
         let pump = g.pump_mut(role);
+        if role == Role::Candidate && now < self.bulk_from {
+            pump.resume_at = pump.resume_at.max(Some(self.bulk_from));
+        }
         if pump.resume_at.is_some_and(|at| now < at) {
             return;
         }

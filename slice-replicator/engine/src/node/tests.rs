@@ -345,3 +345,43 @@ fn the_commit_path_is_quick_and_does_not_allocate_commands() {
     assert_eq!(out.capacity(), 8);
     assert!(per_event < 20_000, "{per_event} ns per event");
 }
+
+#[test]
+fn full_copies_to_a_candidate_wait_for_their_share_of_the_link() {
+    let mut rig = Rig::joined();
+    rig.record(GroupRecord::fresh(G, ME));
+    rig.on(Event::GateClosed { group: G, epoch: Epoch(1) });
+    rig.on(Event::Flipped { group: G, epoch: Epoch(1) });
+    for slot in 0..6 {
+        let (slice, flow) = (SliceId { slot, inc: 1 << 32 }, Flow { port: 5_000 + slot as u16, ..FLOW });
+        let (kind, chain) = (BodyKind::Create, chain(1));
+        rig.on(Event::Captured { group: G, slice, kind, generation: 1, rcv_covered: 0, flow, chain });
+    }
+    let copies = |out: &[Command]| {
+        let is_copy = |c: &&Command| matches!(c, Command::SendFull { to: PEER, .. });
+        out.iter().filter(is_copy).count()
+    };
+    // Longer than a candidate may be silent.
+    let until = 3_000_000;
+    rig.on(Event::BulkPaused { until });
+    assert_eq!(copies(&rig.on(Event::PeerUp(PEER))), 0);
+    while rig.now + 5_000 < until {
+        rig.now += 4_900;
+        assert_eq!(copies(&rig.on(Event::Tick)), 0, "at {}", rig.now);
+    }
+    rig.now = until;
+    assert_eq!(
+        copies(&rig.on(Event::Tick)),
+        4,
+        "the candidate is not given up, and gets as many as may be on their way"
+    );
+}
+
+#[test]
+fn what_the_recorded_standby_lacks_does_not_wait_for_a_share_of_the_link() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    rig.on(Event::BulkPaused { until: 1_000_000 });
+    rig.on(Event::PeerDown(PEER));
+    assert!(matches!(rig.on(Event::PeerUp(PEER))[..], [Command::SendFull { to: PEER, .. }]));
+}

@@ -38,14 +38,25 @@ pub struct CellPlan {
     pub replication: bool,
     /// CPUs for the nodes' data threads, in turn; empty: the kernel chooses.
     pub cpus: Vec<u16>,
+    /// Quotas.
+    pub quotas: Quotas,
     /// A deliberate fault in every process.
     pub broken: Option<String>,
 }
 
 impl CellPlan {
     /// Three nodes.
-    pub const fn new(sessions: u32) -> Self {
-        Self { nodes: 3, sessions, http_port: 80, stream_port: 7777, replication: true, cpus: Vec::new(), broken: None }
+    pub fn new(sessions: u32) -> Self {
+        Self {
+            nodes: 3,
+            sessions,
+            http_port: 80,
+            stream_port: 7777,
+            replication: true,
+            cpus: Vec::new(),
+            quotas: Quotas::default(),
+            broken: None,
+        }
     }
 
     /// Leases per node: all sessions and half as many again, because they are not spread evenly.
@@ -88,7 +99,7 @@ impl CellPlan {
                 ..Service::default()
             },
             timings: Timings::default(),
-            quotas: Quotas::default(),
+            quotas: self.quotas.clone(),
             control,
             edge: Edge { uplink: UPLINK.into(), ..Edge::default() },
             nodes: (0..self.nodes).map(|node| self.entry(node)).collect(),

@@ -116,6 +116,7 @@ impl ReplicationFile {
             held_mib_per_node: quotas.held_mib_per_node,
             held_ms: quotas.held_ms,
             mirror_mib_per_node: quotas.mirror_mib_per_node,
+            link_mbit: quotas.link_mbit,
             bulk_percent: quotas.bulk_percent,
             slice_crashes_per_minute: quotas.slice_crashes_per_minute,
         }

@@ -57,11 +57,13 @@ fn the_files_defaults_are_the_codes_defaults() {
 #[test]
 fn the_page_of_limits_tells_the_same_numbers() {
     let quotas = parse(SAMPLE).quotas;
+    assert_eq!(quotas.link_mbit, 10_000);
     let hold = QuotaConfig::default().hold_limits();
     let (kib, mib, s) = (quotas.held_kib_per_slice, quotas.held_mib_per_node, quotas.held_ms / 1000);
     for told in [
         format!("{kib} KiB or {} frames, {mib} MiB, {s} s", hold.slice_frames_max),
         format!("one window per flow, {} MiB per node", quotas.mirror_mib_per_node),
+        format!("{} % of 10,000 Mbit/s", quotas.bulk_percent),
     ] {
         assert!(LIMITS.contains(&told), "docs/limits.md does not say {told:?}");
     }
@@ -108,6 +110,7 @@ fn every_key_arrives_at_the_node() {
         ("held_mib_per_node = 32", "quotas.held_mib_per_node", "32"),
         ("held_ms = 2000", "quotas.held_ms", "2000"),
         ("mirror_mib_per_node = 16", "quotas.mirror_mib_per_node", "16"),
+        ("link_mbit = 1000", "quotas.link_mbit", "1000"),
         ("bulk_percent = 10", "quotas.bulk_percent", "10"),
         ("slice_crashes_per_minute = 9", "quotas.slice_crashes_per_minute", "9"),
         ("orchestrator = \"10.0.0.1:1\"", "orchestrator", "\"10.0.0.1:1\""),

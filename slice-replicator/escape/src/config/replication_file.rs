@@ -131,6 +131,7 @@ impl ReplicationFile {
         rules.within(quotas.held_mib_per_node, 1..=4_096, "quotas", "held_mib_per_node");
         rules.within(quotas.held_ms, 50..=60_000, "quotas", "held_ms");
         rules.within(quotas.mirror_mib_per_node, 1..=4_096, "quotas", "mirror_mib_per_node");
+        rules.within(quotas.link_mbit, 10..=1_000_000, "quotas", "link_mbit");
         rules.within(quotas.bulk_percent, 1..=90, "quotas", "bulk_percent");
         rules.within(quotas.slice_crashes_per_minute, 1..=1_000, "quotas", "slice_crashes_per_minute");
     }

@@ -100,6 +100,7 @@ fn every_rule_names_key_line_and_reason() {
     refused(&with("[timings]\nheartbeat_ms = 21"), "timings.suspect_after_ms", 16, "two heartbeats");
     refused(&with("[timings]\nprogress_timeout_ms = 39"), "timings.progress_timeout_ms", 17, "suspect_after_ms (40)");
     refused(&with("[timings]\npause_limit_ms = 41"), "timings.pause_limit_ms", 17, "more than");
+    refused(&with("[quotas]\nlink_mbit = 9"), "quotas.link_mbit", 17, "10 to");
     refused(&with("[quotas]\nbulk_percent = 0"), "quotas.bulk_percent", 17, "1 to 90");
     refused(&with("[quotas]\nheld_ms = 1"), "quotas.held_ms", 17, "50 to");
     refused(&MINIMAL.replace("5a1ce5a1-", "5A1CE5A1-"), "cell.uuid", 3, "a-f small");

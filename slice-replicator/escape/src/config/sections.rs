@@ -127,7 +127,9 @@ pub struct Quotas {
     pub held_ms: u64,
     /// Inbound frames kept by one node behind closed gates and for the groups it stands by for, MiB.
     pub mirror_mib_per_node: u32,
-    /// Share of a node's link that full copies for new standbys may take, percent.
+    /// What a node's network link carries, megabits per second.
+    pub link_mbit: u32,
+    /// Share of that link that full copies for new standbys may take, percent.
     pub bulk_percent: u8,
     /// Crashes of one slice per minute before it is quarantined.
     pub slice_crashes_per_minute: u32,
@@ -140,6 +142,7 @@ impl Default for Quotas {
             held_mib_per_node: 64,
             held_ms: 10_000,
             mirror_mib_per_node: 64,
+            link_mbit: 10_000,
             bulk_percent: 25,
             slice_crashes_per_minute: 2,
         }

@@ -4,6 +4,7 @@
 //! A cell's processes are this very program, started again with a command of `escape`: then it is `escape`.
 #![allow(clippy::unwrap_used)]
 
+mod bulk;
 mod configuration;
 mod curl;
 mod foreign_caller;
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
     // A cell wants the machine for itself.
     arguments.test_threads = Some(1);
     let tests = [
-        ("configuration::unknown_keys_and_impossible_values_are_told", configuration::wrong_files as fn()),
+        ("bulk::copies_keep_to_their_share", bulk::keeps_to_its_share as fn()),
+        ("configuration::unknown_keys_and_impossible_values_are_told", configuration::wrong_files),
         ("curl::keeps_its_download", curl::keeps_its_download),
         ("curl::keeps_its_upload", curl::keeps_its_upload),
         ("hosts::a_cell_on_three_hosts_from_its_file", hosts::from_its_file),

@@ -39,6 +39,13 @@ impl Session {
         assert_eq!(reply.lines().last(), Some(self.count.to_string().as_str()), "{reply}");
     }
 
+    /// Gives the session this much state.
+    pub fn dirty(&mut self, bytes: u32) {
+        write!(self.stream, "POST /dirty?n={bytes} HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let reply = self.reply();
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+    }
+
     /// The node that serves the session now, by its own word.
     pub fn node(&mut self) -> u16 {
         self.stream.write_all(WHERE).unwrap();
