@@ -38,6 +38,8 @@ pub struct CellPlan {
     pub replication: bool,
     /// CPUs for the nodes' data threads, in turn; empty: the kernel chooses.
     pub cpus: Vec<u16>,
+    /// Times.
+    pub timings: Timings,
     /// Quotas.
     pub quotas: Quotas,
     /// A deliberate fault in every process.
@@ -54,6 +56,7 @@ impl CellPlan {
             stream_port: 7777,
             replication: true,
             cpus: Vec::new(),
+            timings: Timings::default(),
             quotas: Quotas::default(),
             broken: None,
         }
@@ -98,7 +101,7 @@ impl CellPlan {
                 stream_port: self.stream_port,
                 ..Service::default()
             },
-            timings: Timings::default(),
+            timings: self.timings.clone(),
             quotas: self.quotas.clone(),
             control,
             edge: Edge { uplink: UPLINK.into(), ..Edge::default() },

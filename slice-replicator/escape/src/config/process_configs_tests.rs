@@ -41,7 +41,7 @@ fn the_files_defaults_are_the_codes_defaults() {
     assert_eq!(orchestrator.timing, DetectionTiming::default());
     // What these two processes do where their files say nothing.
     for (config, keys) in [
-        (self::orchestrator(&file), &["groups_per_node", "leases_per_join_max"][..]),
+        (self::orchestrator(&file), &["groups_per_node", "leases_per_join_max", "claim_ms"][..]),
         (edge(&file), &["learned_expiry_s"]),
     ] {
         let mut short = config.clone();
@@ -138,6 +138,7 @@ fn every_key_arrives_at_the_orchestrator() {
         ("events = \"/srv/e\"", "events.path", "\"/srv/e\""),
         ("groups_per_node = 8", "groups_per_node", "8"),
         ("leases_per_node = 3", "leases_per_join_max", "3"),
+        ("claim_ms = 5000", "claim_ms", "5000"),
         ("slots = 32768", "n_slots", "32768"),
         ("suspect_after_ms = 50", "timing.suspect_after_ms", "50"),
         ("progress_timeout_ms = 200", "timing.progress_timeout_ms", "200"),
