@@ -13,6 +13,7 @@ mod ids;
 mod lease;
 mod orchestrator;
 mod peer;
+mod placement;
 mod record;
 
 pub use checkpoint::{Ack, Body, BodyKind, CheckpointHead, Refusal, RefusalCause};
@@ -24,4 +25,5 @@ pub use ids::{ChainHash, CheckpointNo, Epoch, Flow, GroupId, Incarnation, LeaseI
 pub use lease::{LeaseReport, LeaseSet, records_mark};
 pub use orchestrator::{CasOutcome, FromOrchestrator, JoinReply, JoinRequest, Milestone, SliceCounts, ToOrchestrator};
 pub use peer::PeerMessage;
-pub use record::{BucketTable, GroupRecord, LeaseRecord, LeaseState, Mode, NodeRecord, NodeState, QuarantineRecord};
+pub use placement::BucketTable;
+pub use record::{GroupRecord, LeaseRecord, LeaseState, Mode, NodeRecord, NodeState, QuarantineRecord};

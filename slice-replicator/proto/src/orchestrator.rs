@@ -2,7 +2,8 @@
 
 use crate::ids::{Epoch, GroupId, Member, Revision};
 use crate::lease::LeaseReport;
-use crate::record::{BucketTable, GroupRecord, LeaseRecord, NodeRecord};
+use crate::placement::BucketTable;
+use crate::record::{GroupRecord, LeaseRecord, NodeRecord};
 use serde::{Deserialize, Serialize};
 
 /// "I want to be in the cell" (T1).

@@ -113,32 +113,6 @@ pub struct QuarantineRecord {
     pub count: u32,
 }
 
-/// `bucket/<b>`: placement of new flows. Index = bucket, value = group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct BucketTable {
-    /// Raised by each change.
-    pub version: u64,
-    /// 4,096 entries, or none before the first node has joined.
-    pub groups: Vec<GroupId>,
-}
-
-impl BucketTable {
-    /// Buckets of a table.
-    pub const BUCKETS: usize = 4096;
-
-    /// All buckets spread evenly over the groups given (round robin, in order).
-    pub fn spread(version: u64, groups: &[GroupId]) -> Self {
-        Self {
-            version,
-            groups: groups.iter().copied().cycle().take(if groups.is_empty() { 0 } else { Self::BUCKETS }).collect(),
-        }
-    }
-    /// The group of a bucket.
-    pub fn group(&self, bucket: u16) -> Option<GroupId> {
-        self.groups.get(usize::from(bucket)).copied()
-    }
-}
-
 impl NodeRecord {
     /// Is exactly this life of the node up?
     pub fn is_up(&self, member: Member) -> bool {

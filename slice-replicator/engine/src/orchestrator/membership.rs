@@ -9,8 +9,8 @@ use super::orphans::{Claimant, settle_orphans};
 use crate::store::{ClusterRecord, Key, Record};
 use crate::{Mutant, Suspicion};
 use escape_proto::{
-    BucketTable, FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseRecord, LeaseState,
-    Member, Mode, NodeId, NodeRecord, NodeState,
+    FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseRecord, LeaseState, Member, Mode,
+    NodeId, NodeRecord, NodeState,
 };
 use std::collections::BTreeSet;
 
@@ -109,7 +109,7 @@ pub(super) fn spread_buckets(draft: &mut Draft<'_>) {
     let usable = draft.groups().into_iter().filter(|g| g.mode != Mode::Lost && up.contains(&g.owner));
     let groups: Vec<GroupId> = usable.map(|g| g.group).collect();
     let now = draft.buckets();
-    let spread = BucketTable::spread(now.version + 1, &groups);
+    let spread = now.respread(now.version + 1, &groups);
     if spread.groups != now.groups {
         draft.put(Record::Buckets(spread));
     }

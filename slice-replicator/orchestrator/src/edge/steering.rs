@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// groups: then no flow is without owner in between.
 const TAKE_OVER_AFTER: Duration = Duration::from_millis(500);
 
+/// Buckets written per turn: all 4,096 keep the kernel for 9 ms, and a flip that comes meanwhile waits as long.
+const BUCKETS_PER_TURN_MAX: usize = 256;
+
 /// Outcome of one steering.
 #[derive(Debug, Default)]
 pub(super) struct Steered {
@@ -41,8 +44,9 @@ pub(super) struct Steering {
     /// Groups that were to be steered before the take-over; they are in the new tables from the first packet on.
     early: BTreeMap<GroupId, GroupSteering>,
     in_force: BTreeMap<GroupId, GroupSteering>,
-    buckets: BucketTable,
-    /// The table that is to be in force, if it is not yet.
+    /// By bucket, as written.
+    buckets: Vec<Option<GroupId>>,
+    /// The table that is to be in force, if it is not yet in every bucket.
     buckets_wanted: Option<BucketTable>,
     backlog: FlowBacklog,
     deposed: DeposedWatch,
@@ -75,7 +79,7 @@ impl Steering {
             inherited: former.unwrap_or_default(),
             early: BTreeMap::new(),
             in_force: BTreeMap::new(),
-            buckets: BucketTable::default(),
+            buckets: vec![None; BucketTable::BUCKETS],
             buckets_wanted: None,
             backlog: FlowBacklog::default(),
             deposed: DeposedWatch::default(),
@@ -142,11 +146,13 @@ impl Steering {
         self.buckets_wanted = Some(table);
     }
 
-    /// Writes what differs between the table wanted and the one in force; tried again if it fails.
-    fn write_buckets(&mut self) -> Result<(), FabricError> {
-        let (Some(fabric), Some(table)) = (&mut self.fabric, &self.buckets_wanted) else { return Ok(()) };
-        let changed = all_buckets().filter(|bucket| table.group(*bucket) != self.buckets.group(*bucket));
-        let (set, clear): (Vec<u16>, Vec<u16>) = changed.partition(|bucket| table.group(*bucket).is_some());
+    /// Writes a piece of what differs between the table wanted and the one in force; tried again if it fails. True: there
+    /// is more.
+    fn write_buckets(&mut self) -> Result<bool, FabricError> {
+        let (Some(fabric), Some(table)) = (&mut self.fabric, &self.buckets_wanted) else { return Ok(false) };
+        let changed = all_buckets().filter(|bucket| table.group(*bucket) != written(&self.buckets, *bucket));
+        let piece: Vec<u16> = changed.take(BUCKETS_PER_TURN_MAX).collect();
+        let (set, clear): (Vec<u16>, Vec<u16>) = piece.iter().partition(|bucket| table.group(**bucket).is_some());
         let set: Vec<_> = set.iter().filter_map(|bucket| Some((*bucket, table.group(*bucket)?.0))).collect();
         if !set.is_empty() {
             fabric.set_buckets(&set)?;
@@ -154,8 +160,16 @@ impl Steering {
         if !clear.is_empty() {
             fabric.clear_buckets(&clear)?;
         }
-        self.buckets = self.buckets_wanted.take().unwrap_or_default();
-        Ok(())
+        for bucket in &piece {
+            if let Some(place) = self.buckets.get_mut(usize::from(*bucket)) {
+                *place = table.group(*bucket);
+            }
+        }
+        let more = piece.len() == BUCKETS_PER_TURN_MAX;
+        if !more {
+            self.buckets_wanted = None;
+        }
+        Ok(more)
     }
 
     /// Work that can wait for the flips and answers of a turn: a piece of the flow backlog, counts, the take-over. True:
@@ -164,14 +178,14 @@ impl Steering {
         if self.fabric.is_none() && now >= self.take_over_at {
             self.take_over()?;
         }
-        self.write_buckets()?;
+        let more_buckets = self.write_buckets()?;
         let Some(fabric) = &mut self.fabric else { return Ok(false) };
         if self.read_deposed {
             self.deposed.read(&sent_frames(fabric)?);
             self.read_deposed = false;
         }
         let result = match self.backlog.next() {
-            None => return Ok(false),
+            None => return Ok(more_buckets),
             Some(FlowChange::Bind(flows)) => fabric.set_flows(&flows),
             Some(FlowChange::Unbind(flows)) => fabric.del_flows(&flows),
         };
@@ -179,7 +193,7 @@ impl Steering {
             // The owners tell their flows again after a plug; until then these follow their buckets.
             tracing::warn!("flows: {error}");
         }
-        Ok(self.backlog.len() > 0)
+        Ok(more_buckets || self.backlog.len() > 0)
     }
 
     /// Interfaces came or went: ports follow, and the groups of those that came are put in force again.
@@ -229,6 +243,10 @@ impl Steering {
         self.early.clear();
         Ok(())
     }
+}
+
+fn written(buckets: &[Option<GroupId>], bucket: u16) -> Option<GroupId> {
+    buckets.get(usize::from(bucket)).copied().flatten()
 }
 
 fn all_buckets() -> std::ops::Range<u16> {
