@@ -51,13 +51,14 @@ impl PageSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::iter::once;
 
     #[test]
     fn only_pages_that_are_new_are_told() {
         let mut pages = PageSet::default();
         assert_eq!(pages.add_lines([0..1, 63..65].into_iter()), PageSet(0b11));
-        assert_eq!(pages.add_lines([0..200].into_iter()), PageSet(0b1100));
-        assert!(pages.add_lines([5..6].into_iter()).is_empty());
-        assert_eq!(pages.add_lines([0..SLOT_SIZE / LINE].into_iter()).len(), 60);
+        assert_eq!(pages.add_lines(once(0..200)), PageSet(0b1100));
+        assert!(pages.add_lines(once(5..6)).is_empty());
+        assert_eq!(pages.add_lines(once(0..SLOT_SIZE / LINE)).len(), 60);
     }
 }
