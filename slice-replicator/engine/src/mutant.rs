@@ -38,6 +38,8 @@ pub enum Mutant {
     ClaimWithoutMemory,
     /// Orchestrator: a Draining lease is Free as soon as one node holds nothing in it (T10).
     LeaseFreedEarly,
+    /// Node: a slice that was given up is plugged like any other (T6).
+    QuarantineForgotten,
 }
 
 /// Not the name of a deliberate fault.
@@ -47,7 +49,7 @@ pub struct UnknownMutant(pub String);
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::EarlyRelease,
         Self::AckBeforeApply,
         Self::OldEpoch,
@@ -64,6 +66,7 @@ impl Mutant {
         Self::EpochReused,
         Self::ClaimWithoutMemory,
         Self::LeaseFreedEarly,
+        Self::QuarantineForgotten,
     ];
 
     /// Its name on command lines.
@@ -85,6 +88,7 @@ impl Mutant {
             Self::EpochReused => "epoch-reused",
             Self::ClaimWithoutMemory => "claim-without-memory",
             Self::LeaseFreedEarly => "lease-freed-early",
+            Self::QuarantineForgotten => "quarantine-forgotten",
         }
     }
 }

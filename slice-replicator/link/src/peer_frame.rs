@@ -1,6 +1,6 @@
 //! [`PeerMessage`](escape_proto::PeerMessage) without copies of bodies.
 
-use escape_proto::{Ack, CheckpointHead, CodecError, Epoch, GroupId, Refusal};
+use escape_proto::{Ack, CheckpointHead, CodecError, Epoch, GroupId, Refusal, SliceId};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -34,6 +34,15 @@ pub enum PeerFrame<'a> {
         nonce: u64,
         /// The standby's record names the asker as owner and itself as standby.
         standing_by: bool,
+    },
+    /// The sender has given up a slice of its group: its image is to be dropped.
+    Quarantine {
+        /// The group.
+        group: GroupId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// The slice.
+        slice: SliceId,
     },
 }
 
@@ -76,9 +85,7 @@ mod borrowed {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use escape_proto::{
-        Body, BodyKind, ChainHash, CheckpointNo, Flow, PeerMessage, RefusalCause, SliceId, decode, encode,
-    };
+    use escape_proto::{Body, BodyKind, ChainHash, CheckpointNo, Flow, PeerMessage, RefusalCause, decode, encode};
 
     #[test]
     fn both_forms_have_the_same_bytes() {
@@ -110,6 +117,7 @@ mod tests {
                 PeerFrame::ProbeReply { group, epoch, nonce, standing_by: true },
                 PeerMessage::ProbeReply { group, epoch, nonce, standing_by: true },
             ),
+            (PeerFrame::Quarantine { group, epoch, slice }, PeerMessage::Quarantine { group, epoch, slice }),
         ];
         for (frame, message) in pairs {
             let wire = encode(&message).unwrap();

@@ -17,6 +17,9 @@ use std::collections::VecDeque;
 /// How long the mutant "acknowledge before apply" puts its applications off, microseconds.
 const PUT_OFF_US: u64 = 200_000;
 
+/// Longest cause of a slice's end that is told, characters.
+const CAUSE_MAX: usize = 200;
+
 /// Longest stretch of prefaulting per tick, microseconds.
 const PREFAULT_STEP_US: u64 = 300;
 
@@ -104,7 +107,17 @@ impl Node {
             Command::DropGroup { group, slices } => self.drop_group(group, &slices),
             Command::Rejoin => self.wants_rejoin = true,
             Command::CaptureSoon { slice } => self.valve.want_capture(vmm_slice(slice)),
-            Command::ReportGuestDown => self.report_guest_down(),
+            Command::ReportGuestDown { crash, referenced, suspects } => {
+                let cause = self.guest_cause.clone();
+                self.orchestrator.send(&ToOrchestrator::GuestDown { cause, crash, referenced, suspects });
+            }
+            Command::ReportQuarantine { suspect, cause } => {
+                self.orchestrator.send(&ToOrchestrator::Quarantine { suspect, cause });
+            }
+            Command::SendQuarantine { to, group, epoch, slice } => {
+                self.peers.send(to, &PeerFrame::Quarantine { group, epoch, slice });
+            }
+            Command::GiveUp { slice, cause, .. } => self.give_up(slice, &cause),
             Command::Protected { group, epoch, slices } => {
                 self.milestone(Milestone::Protected(group, epoch, slices));
             }
@@ -335,13 +348,22 @@ impl Node {
     /// One slice is lost, and it alone.
     pub(crate) fn quarantine(&mut self, slice: SliceId, cause: &str) {
         let Some(owned) = self.slices.get(slice).copied() else { return };
-        self.metrics.quarantined += 1;
+        let cause: String = cause.chars().take(CAUSE_MAX).collect();
         self.valve.quarantine(vmm_slice(slice));
-        self.milestone(Milestone::Quarantined(slice.slot, slice.inc, cause.chars().take(200).collect()));
+        self.give_up(slice, &cause);
+        self.engine_event(Event::Quarantined { group: owned.group, slice, cause });
+    }
+
+    /// Everything of the slice goes, be it in the guest, on its way there, or an image.
+    fn give_up(&mut self, slice: SliceId, cause: &str) {
+        self.metrics.quarantined += 1;
+        self.milestone(Milestone::Quarantined(slice.slot, slice.inc, cause.to_owned()));
         self.flow_ended(slice);
-        self.forget_slice(slice);
-        self.vm.control().send(HostMessage::Discard { slot: slice.slot, incarnation: slice.inc });
-        self.engine_event(Event::Quarantined { group: owned.group, slice });
+        self.discard(slice);
+        if let Some(flow) = self.images.get(vmm_slice(slice)).map(|image| cell_flow(&image.flow)) {
+            self.groups.plugged(&flow);
+            self.free_standby_image(slice);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::slice_table::{OwnedSlice, Stage};
 use escape_abi::{GuestMessage, HostMessage};
 use escape_engine::node::Event;
 use escape_proto::{FlowEntry, Milestone, SliceCounts, SliceId, ToOrchestrator};
+use escape_vmm::SlotMemory;
 use escape_vmm::commit::Role;
 
 /// Messages taken per call.
@@ -134,8 +135,9 @@ impl Node {
         self.guest_watch.down();
         self.guest_cause = cause.chars().take(200).collect();
         self.milestone(Milestone::GuestDown(self.guest_cause.clone()));
+        let suspects = self.referenced();
         self.close_all_gates();
-        self.engine_event(Event::GuestDown);
+        self.engine_event(Event::GuestDown { suspects });
         self.rx_backlog.clear();
         self.spend_leases();
         self.boots += 1;
@@ -144,6 +146,13 @@ impl Node {
             tracing::error!(%error, "the guest cannot be started again: this node starts over");
             self.wants_rejoin = true;
         }
+    }
+
+    /// Slices that the guest was at work on when it died: their words still say so.
+    fn referenced(&mut self) -> Vec<SliceId> {
+        let Self { slices, vm, .. } = self;
+        let running = slices.iter().filter(|s| s.stage != Stage::Plugging);
+        running.map(|s| s.id).filter(|s| vm.slots().word(s.slot).is_some_and(|w| w.refs() != 0)).collect()
     }
 
     /// Input for what the guest had must not reach the next one, which knows nothing of it: it is kept for the plug, or
@@ -158,12 +167,6 @@ impl Node {
         }
         // Until they are plugged again or dropped there is nothing of them in the control pages to capture.
         self.slices.for_each_mut(|slice| slice.stage = Stage::Plugging);
-    }
-
-    /// Tells the orchestrator, which hands the Paired groups to their standbys.
-    pub(crate) fn report_guest_down(&mut self) {
-        let cause = self.guest_cause.clone();
-        self.orchestrator.send(&ToOrchestrator::GuestDown { cause });
     }
 
     /// Figures for people, now and then.

@@ -77,6 +77,9 @@ impl Node {
                 }
             }
             PeerFrame::Probe { group, epoch, nonce } => self.engine_event(Event::Probe { from, group, epoch, nonce }),
+            PeerFrame::Quarantine { group, epoch, slice } => {
+                self.engine_event(Event::PeerQuarantined { from, group, epoch, slice });
+            }
             PeerFrame::ProbeReply { group, epoch, nonce, standing_by } => {
                 let (epoch, standing_by) = self.hears(group, epoch, standing_by);
                 self.engine_event(Event::ProbeReply { from, group, epoch, nonce, standing_by });
@@ -174,7 +177,7 @@ impl Node {
                 self.start_guest()?;
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => return Err(NodeError::JoinRefused(cause)),
-            FromOrchestrator::Records { mut nodes, mut groups, leases, buckets, .. } => {
+            FromOrchestrator::Records { mut nodes, mut groups, leases, quarantine, buckets, .. } => {
                 self.overhears(&mut nodes, &mut groups);
                 let now = Instant::now();
                 for node in &nodes {
@@ -187,7 +190,7 @@ impl Node {
                     self.groups.set_buckets(buckets.clone());
                 }
                 self.take_leases(leases)?;
-                self.engine_event(Event::Records { nodes, groups, buckets });
+                self.engine_event(Event::Records { nodes, groups, quarantine, buckets });
                 self.peers.call(self.poll.registry(), now);
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {

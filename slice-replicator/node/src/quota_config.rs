@@ -23,8 +23,6 @@ pub struct QuotaConfig {
     pub link_mbit: u32,
     /// Share of that link that full copies for new standbys may take, percent.
     pub bulk_percent: u8,
-    /// Crashes that one slice may cause per minute before it is quarantined.
-    pub slice_crashes_per_minute: u32,
 }
 
 impl Default for QuotaConfig {
@@ -36,7 +34,6 @@ impl Default for QuotaConfig {
             mirror_mib_per_node: 64,
             link_mbit: 10_000,
             bulk_percent: 25,
-            slice_crashes_per_minute: 2,
         }
     }
 }

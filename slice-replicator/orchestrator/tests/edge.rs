@@ -90,7 +90,7 @@ fn flows_follow_their_group_to_the_standby_and_the_old_owner_is_silent() {
     assert_eq!(cables.mirror[1].receive(), Some(segment(true, 1000, ACK)));
 
     // The guest of node 1 dies: its groups go to node 2, and the frames after them once its gates are closed.
-    one.ask(&ToOrchestrator::GuestDown { cause: "test".into() });
+    one.ask(&ToOrchestrator::GuestDown { cause: "test".into(), crash: 1, referenced: 0, suspects: vec![] });
     let mine = |node: &FakeNode| node.groups.values().filter(|group| Some(group.owner) == node.me).count() == 8;
     until("records of the handover", &mut [&mut one, &mut two], |nodes| mine(nodes[1]) && nodes[0].owned().is_empty());
     cables.reaches(1, 1000, ACK);

@@ -120,6 +120,8 @@ pub enum RefusalCause {
     },
     /// The standby has no room for this slice.
     NoRoom,
+    /// The receiver knows that the slice was given up.
+    Quarantined,
     /// The standby does not know the record yet and its waiting room is full.
     Unknown,
 }

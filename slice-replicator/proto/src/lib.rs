@@ -26,4 +26,4 @@ pub use lease::{LeaseReport, LeaseSet, records_mark};
 pub use orchestrator::{CasOutcome, FromOrchestrator, JoinReply, JoinRequest, Milestone, SliceCounts, ToOrchestrator};
 pub use peer::PeerMessage;
 pub use placement::BucketTable;
-pub use record::{GroupRecord, LeaseRecord, LeaseState, Mode, NodeRecord, NodeState, QuarantineRecord};
+pub use record::{GroupRecord, LeaseRecord, LeaseState, Mode, NodeRecord, NodeState, QuarantineRecord, Suspect};

@@ -3,7 +3,7 @@
 use crate::ids::{Epoch, GroupId, Member, Revision};
 use crate::lease::LeaseReport;
 use crate::placement::BucketTable;
-use crate::record::{GroupRecord, LeaseRecord, NodeRecord};
+use crate::record::{GroupRecord, LeaseRecord, NodeRecord, QuarantineRecord, Suspect};
 use serde::{Deserialize, Serialize};
 
 /// "I want to be in the cell" (T1).
@@ -111,6 +111,19 @@ pub enum ToOrchestrator {
     GuestDown {
         /// For people.
         cause: String,
+        /// The sender's number of this crash: a repeated report is not a second one.
+        crash: u64,
+        /// How many slices were referenced when it died: one alone is charged.
+        referenced: u32,
+        /// Which of them are the sender's and not known yet (64 are looked at).
+        suspects: Vec<Suspect>,
+    },
+    /// A slice was given up: it must not come back, wherever its group goes.
+    Quarantine {
+        /// The slice and its group, which the sender owns.
+        suspect: Suspect,
+        /// For people.
+        cause: String,
     },
     /// Figures for people.
     Counts(SliceCounts),
@@ -153,6 +166,8 @@ pub enum FromOrchestrator {
         groups: Vec<GroupRecord>,
         /// Leases.
         leases: Vec<LeaseRecord>,
+        /// Suspects and slices that were given up. That a record is forgotten is not told.
+        quarantine: Vec<QuarantineRecord>,
         /// Placement, if it changed.
         buckets: Option<BucketTable>,
     },

@@ -1,7 +1,7 @@
 //! Node ↔ node.
 
 use crate::checkpoint::{Ack, Body, CheckpointHead, Refusal};
-use crate::ids::{Epoch, GroupId};
+use crate::ids::{Epoch, GroupId, SliceId};
 use serde::{Deserialize, Serialize};
 
 /// Messages of the replication link, in both directions (each node may own groups that the other stands by).
@@ -32,5 +32,14 @@ pub enum PeerMessage {
         nonce: u64,
         /// The standby's record names the asker as owner and itself as standby.
         standing_by: bool,
+    },
+    /// The sender has given up a slice of its group: its image is to be dropped.
+    Quarantine {
+        /// The group.
+        group: GroupId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// The slice.
+        slice: SliceId,
     },
 }

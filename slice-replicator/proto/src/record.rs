@@ -107,10 +107,35 @@ pub struct LeaseRecord {
 pub struct QuarantineRecord {
     /// The slice.
     pub slice: SliceId,
-    /// Why.
-    pub cause: String,
-    /// How often it was charged.
+    /// The group whose owner reported it.
+    pub group: GroupId,
+    /// Crashes charged to it.
     pub count: u32,
+    /// It is not to be plugged any more, and its images are dropped. Else it is a suspect: plugged last, and alone.
+    pub given_up: bool,
+    /// Why; empty for a suspect.
+    pub cause: String,
+    /// Who reported it last.
+    pub by: Member,
+    /// The reporter's number of the crash; 0 = it was not one.
+    pub crash: u64,
+}
+
+/// A slice of a group of the sender's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Suspect {
+    /// The group.
+    pub group: GroupId,
+    /// The slice.
+    pub slice: SliceId,
+}
+
+impl QuarantineRecord {
+    /// A suspect that was never charged.
+    pub const fn of(suspect: Suspect, by: Member) -> Self {
+        let Suspect { group, slice } = suspect;
+        Self { slice, group, count: 0, given_up: false, cause: String::new(), by, crash: 0 }
+    }
 }
 
 impl NodeRecord {

@@ -62,7 +62,7 @@ fn transactions(folder: &Path, buckets: bool) -> Vec<Duration> {
             }
             std::thread::sleep(Duration::from_millis(5));
             let start = Instant::now();
-            store.commit(&Txn { compare: Vec::new(), put }).unwrap();
+            store.commit(&Txn { compare: Vec::new(), put, delete: Vec::new() }).unwrap();
             start.elapsed()
         })
         .collect()

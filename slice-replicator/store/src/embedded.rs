@@ -1,7 +1,7 @@
 //! The store in one file.
 
 use crate::error::{CommitError, StoreError};
-use crate::format::{pack, unpack};
+use crate::format::{pack, pack_key, unpack};
 use escape_engine::store::{Changes, Entry, StoreState, Txn};
 use escape_proto::Revision;
 use redb::backends::FileBackend;
@@ -160,6 +160,10 @@ fn write_all<'a>(
                 let entry = Entry { version: changes.revision, record: record.clone() };
                 let (key, value) = pack(&entry).map_err(WriteError::Encoding)?;
                 records.insert(key.as_slice(), value.as_slice())?;
+            }
+            for key in &changes.deleted {
+                let key = pack_key(*key).map_err(WriteError::Encoding)?;
+                records.remove(key.as_slice())?;
             }
         }
         let mut meta = write.open_table(META)?;

@@ -50,7 +50,7 @@ fn put(epoch: u64, at: u64) -> Txn {
     let mut group = GroupRecord::fresh(GroupId(7), owner);
     group.epoch.0 = epoch;
     let compare = vec![Compare { key: Key::Group(GroupId(7)), version: Revision(at) }];
-    Txn { compare, put: vec![Record::Group(group)] }
+    Txn { compare, put: vec![Record::Group(group)], delete: vec![] }
 }
 
 /// Fails after every possible number of calls: the transaction is in the store afterwards or it is not, the first one

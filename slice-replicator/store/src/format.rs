@@ -5,9 +5,14 @@ use escape_engine::store::{Entry, Key};
 /// Bytes of the checksum in front of a record.
 const CHECKSUM: usize = 16;
 
+/// The name of a record in the file.
+pub(crate) fn pack_key(key: Key) -> Result<Vec<u8>, String> {
+    postcard::to_allocvec(&key).map_err(|e| e.to_string())
+}
+
 /// What is written under the postcard form of `entry.record.key()`.
 pub(crate) fn pack(entry: &Entry) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let key = postcard::to_allocvec(&entry.record.key()).map_err(|e| e.to_string())?;
+    let key = pack_key(entry.record.key())?;
     let body = postcard::to_allocvec(entry).map_err(|e| e.to_string())?;
     let mut value = checksum(&key, &body).to_vec();
     value.extend_from_slice(&body);

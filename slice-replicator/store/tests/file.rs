@@ -39,14 +39,18 @@ fn cluster(id: u8) -> Txn {
         placement_seed: 9,
         digest: None,
     };
-    Txn { compare: vec![Compare { key: Key::Cluster, version: Revision(0) }], put: vec![Record::Cluster(record)] }
+    Txn {
+        compare: vec![Compare { key: Key::Cluster, version: Revision(0) }],
+        put: vec![Record::Cluster(record)],
+        delete: vec![],
+    }
 }
 
 fn group(n: u32, epoch: u64, at: u64) -> Txn {
     let mut record = GroupRecord::fresh(GroupId(n), OWNER);
     record.epoch.0 = epoch;
     let compare = vec![Compare { key: Key::Group(GroupId(n)), version: Revision(at) }];
-    Txn { compare, put: vec![Record::Group(record)] }
+    Txn { compare, put: vec![Record::Group(record)], delete: vec![] }
 }
 
 fn filled(path: &Path) -> StoreState {

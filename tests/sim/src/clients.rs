@@ -16,6 +16,8 @@ pub struct Client {
     sent_at: u64,
     /// Since when it has had no new answer.
     pub stuck_since: u64,
+    /// Its next request but so many kills the guest that serves it, each time.
+    poison_in: Option<u64>,
     /// Requests left before it closes.
     left: u64,
     /// Answers got.
@@ -42,7 +44,8 @@ impl World {
     /// A client's timer: begin, ask, or ask again.
     pub fn client_timer(&mut self, c: usize) {
         let now = self.now;
-        let lost = self.clients[c].session.is_some_and(|(slice, _)| self.oracle.is_lost(slice));
+        let gone = |slice| self.oracle.is_lost(slice) || self.oracle.is_given_up(slice);
+        let lost = self.clients[c].session.is_some_and(|(slice, _)| gone(slice));
         let client = &mut self.clients[c];
         let impatient = client.waiting && now > client.stuck_since + Client::PATIENCE_US;
         if client.port == 0 || lost || impatient {
@@ -58,6 +61,7 @@ impl World {
             client.stuck_since = now;
             client.closing = client.left == 0;
             client.left = client.left.saturating_sub(1);
+            client.poison_in = client.poison_in.map(|n| n.saturating_sub(1));
             self.send_request(c);
         } else if now > client.sent_at + Client::RETRY_US {
             self.send_request(c);
@@ -68,10 +72,12 @@ impl World {
 
     fn begin_session(&mut self, c: usize) {
         let left = self.rng.range(1, 8);
+        let poison_in = self.rng.one_in(60).then(|| self.rng.range(1, 4));
         self.next_port += 1;
         let (port, now) = (self.next_port, self.now);
         let old = self.clients[c];
-        self.clients[c] = Client { port, session: None, waiting: true, closing: false, stuck_since: now, left, ..old };
+        self.clients[c] =
+            Client { port, session: None, waiting: true, closing: false, stuck_since: now, left, poison_in, ..old };
         self.send_request(c);
     }
 
@@ -80,7 +86,8 @@ impl World {
         let client = &mut self.clients[c];
         client.sent_at = now;
         let number = client.session.map_or(0, |(_, s)| s.count + 1);
-        let request = Request { flow: client.flow(), number, close: client.closing };
+        let poison = self.faults_on && client.poison_in == Some(0);
+        let request = Request { flow: client.flow(), number, close: client.closing, poison };
         let Some(steering) = self.fabric.steering(request.flow) else { return };
         for (member, mirrored) in [(Some(steering.owner), false), (steering.mirror, true)] {
             let Some(member) = member else { continue };

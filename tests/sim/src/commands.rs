@@ -40,8 +40,21 @@ impl World {
             }
             Command::Cas { attempt, to } => self.send_orchestrator(n, ToOrchestrator::Cas { attempt, to }),
             Command::Read { attempt, group } => self.send_orchestrator(n, ToOrchestrator::Read { attempt, group }),
-            Command::ReportGuestDown => {
-                self.send_orchestrator(n, ToOrchestrator::GuestDown { cause: "crash".to_owned() });
+            Command::ReportGuestDown { crash, referenced, suspects } => {
+                let cause = "crash".to_owned();
+                self.send_orchestrator(n, ToOrchestrator::GuestDown { cause, crash, referenced, suspects });
+            }
+            Command::ReportQuarantine { suspect, cause } => {
+                self.send_orchestrator(n, ToOrchestrator::Quarantine { suspect, cause });
+            }
+            Command::SendQuarantine { to, group, epoch, slice } => {
+                self.send_peer(n, to, PeerMessage::Quarantine { group, epoch, slice });
+            }
+            Command::GiveUp { slice, .. } => {
+                if let Some(p) = self.nodes[n].process.as_mut() {
+                    p.vmm.forget(slice);
+                    p.vmm.standby.remove(&slice);
+                }
             }
             Command::Activate { group, epoch, slices } => self.activate(n, group, epoch, &slices),
             Command::RequestFlip { group, epoch } => {

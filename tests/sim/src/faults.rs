@@ -4,6 +4,7 @@ use crate::network::Endpoint;
 use crate::node_process::Local;
 use crate::world::{Happening, World};
 use escape_engine::node::Event;
+use escape_proto::SliceId;
 use std::collections::VecDeque;
 
 /// A fault, or the end of one.
@@ -15,6 +16,8 @@ pub enum Fault {
     CrashNode(usize),
     /// A node's guest dies.
     CrashGuest(usize),
+    /// A node's VMM gives a slice up.
+    Quarantine(usize),
     /// A link breaks.
     Reset(usize),
     /// Traffic towards a side of a link is blocked, or is not any more.
@@ -32,7 +35,7 @@ pub enum Fault {
 impl World {
     /// Draws this run's mix of faults. Some runs have many of one kind, some have none.
     pub fn plan_faults(&mut self) {
-        for kind in 0..10 {
+        for kind in 0..11 {
             let weight = if self.rng.one_in(3) { 0 } else { self.rng.range(1, 8) };
             self.fault_mix.insert(kind, weight);
         }
@@ -50,7 +53,8 @@ impl World {
                     if self.rng.one_in(3) { self.rng.range(1_000, 5_000) } else { self.rng.range(20_000, 200_000) };
                 self.after(delay, Happening::Start { process: Endpoint::Node(n) });
             }
-            Fault::CrashGuest(n) => self.crash_guest(n),
+            Fault::CrashGuest(n) => self.crash_guest(n, Vec::new()),
+            Fault::Quarantine(n) => self.quarantine(n),
             Fault::Reset(link) => self.reset(link),
             Fault::Block(link, side, blocked) => self.block(link, side, blocked),
             Fault::Slow(link, by_us) => self.links[link].slow_us = by_us,
@@ -120,6 +124,7 @@ impl World {
                 1 => self.fault(Fault::CrashOrchestrator),
                 _ => self.pause(Endpoint::Orchestrator, false),
             },
+            9 => self.fault(Fault::Quarantine(n)),
             _ => {
                 let hang = self.rng.one_in(4);
                 self.pause(Endpoint::Node(n), hang);
@@ -211,7 +216,8 @@ impl World {
         }
     }
 
-    fn crash_guest(&mut self, n: usize) {
+    /// A guest dies while these slices are referenced; its VMM starts it again.
+    pub fn crash_guest(&mut self, n: usize, suspects: Vec<SliceId>) {
         let delay = self.rng.range(2_000, 60_000);
         let Some(p) = self.nodes[n].process.as_mut() else { return };
         if p.paused || p.vmm.guest_life.take().is_none() {
@@ -225,7 +231,7 @@ impl World {
         }
         p.spend_leases();
         let life = p.life;
-        self.feed(n, Event::GuestDown);
+        self.feed(n, Event::GuestDown { suspects });
         self.after(delay, Happening::Local { node: n, life, what: Local::GuestReady });
     }
 

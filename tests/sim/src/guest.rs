@@ -48,6 +48,9 @@ impl World {
             let (has, asked) = (running.state.count, request.number);
             return self.judge_gap(n, slice, has, asked);
         }
+        if request.number == running.state.count + 1 && !running.state.closed && request.poison {
+            return self.poisoned(n, slice);
+        }
         if request.number == running.state.count + 1 && !running.state.closed {
             running.state = running.state.serve(entropy, request.close);
             running.generation += 1;
@@ -55,6 +58,28 @@ impl World {
         } else if request.number == running.state.count {
             self.hold(n, slice);
         }
+    }
+
+    /// A request kills the guest under its slice's reference; now and then another slice is referenced too.
+    fn poisoned(&mut self, n: usize, slice: SliceId) {
+        let others = self.nodes[n].process.as_ref().map_or(0, |p| p.vmm.guest.len());
+        let other = if self.rng.one_in(4) { Some(self.rng.index(others)) } else { None };
+        let Some(p) = self.nodes[n].process.as_ref() else { return };
+        let mut suspects = vec![slice];
+        suspects.extend(other.and_then(|i| p.vmm.guest.keys().nth(i)).filter(|s| **s != slice));
+        self.oracle.poisonings += 1;
+        self.crash_guest(n, suspects);
+    }
+
+    /// The VMM gives a slice up: it caught it lying, or its guest has poisoned it.
+    pub fn quarantine(&mut self, n: usize) {
+        let choice = self.rng.index(64);
+        let Some(p) = self.nodes[n].process.as_mut().filter(|p| !p.paused && !p.vmm.guest.is_empty()) else { return };
+        let running = p.vmm.guest.iter().nth(choice % p.vmm.guest.len()).map(|(s, r)| (*s, r.group));
+        let Some((slice, group)) = running else { return };
+        p.vmm.forget(slice);
+        self.oracle.give_slice_up(slice);
+        self.feed(n, Event::Quarantined { group, slice, cause: "lies".to_owned() });
     }
 
     /// A new connection: a slot, a socket, a binding, and a SYN-ACK that waits for the CREATE.
@@ -176,6 +201,7 @@ impl World {
         if let Some(image) = p.vmm.own.get(&slice).filter(|_| p.engine.owns(group)) {
             let (flow, state, generation) = (image.flow, image.state, image.generation);
             p.vmm.guest.insert(slice, Running { group, flow, state, generation, capture_due: false });
+            self.judge_plug(n, group, slice);
             self.feed(n, Event::Plugged { group, slice, ok: true });
         }
     }

@@ -65,6 +65,7 @@ fn one(a: &Arguments, seed: u64) -> Result<()> {
 
 fn many(a: &Arguments) -> Result<()> {
     let (mut steps, mut served, mut activations, mut claims, mut again, mut lost, mut gave_up) = (0, 0, 0, 0, 0, 0, 0);
+    let (mut quarantined, mut poisonings) = (0, 0);
     for seed in a.from..a.from + a.seeds {
         let outcome = run(plan(a, seed));
         steps += outcome.steps;
@@ -72,6 +73,8 @@ fn many(a: &Arguments) -> Result<()> {
         activations += outcome.activations;
         claims += outcome.claims;
         again += outcome.leases_again;
+        quarantined += outcome.quarantined;
+        poisonings += outcome.poisonings;
         lost += outcome.lost_groups;
         gave_up += outcome.given_up;
         if outcome.violation.is_some() {
@@ -84,13 +87,14 @@ fn many(a: &Arguments) -> Result<()> {
             "{}",
             serde_json::json!({
                 "seeds": a.seeds, "steps": steps, "served": served, "activations": activations,
-                "claims": claims, "leases_again": again, "lost_groups": lost, "given_up": gave_up, "violations": 0,
+                "claims": claims, "leases_again": again, "quarantined": quarantined, "poisonings": poisonings, "lost_groups": lost, "given_up": gave_up, "violations": 0,
             })
         );
     } else {
         println!(
             "{} seeds, {steps} steps, {served} replies, {activations} activations, {claims} groups claimed, \
              {lost} legally lost, {again} leases given again, \
+             {poisonings} requests killed a guest, {quarantined} slices given up, \
              {gave_up} sessions given up: no violation",
             a.seeds
         );
@@ -109,6 +113,7 @@ fn report(a: &Arguments, o: &Outcome) {
             serde_json::json!({
                 "seed": o.seed, "steps": o.steps, "simulated_us": o.simulated_us, "hash": format!("{:016x}", o.hash),
                 "served": o.served, "activations": o.activations, "claims": o.claims, "leases_again": o.leases_again,
+                "quarantined": o.quarantined, "poisonings": o.poisonings,
                 "lost_groups": o.lost_groups,
                 "given_up": o.given_up, "mutant": a.mutant.map(|m| m.name()),
                 "violation": violation.map(|v| v.invariant), "detail": violation.map(|v| &v.detail),

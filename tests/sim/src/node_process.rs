@@ -167,7 +167,7 @@ impl World {
             }
         }
         if guest_ran {
-            self.feed(n, Event::GuestDown);
+            self.feed(n, Event::GuestDown { suspects: Vec::new() });
             let delay = self.rng.range(2_000, 20_000);
             self.after(delay, Happening::Local { node: n, life, what: Local::GuestReady });
         }
@@ -347,6 +347,7 @@ impl World {
             PeerMessage::Ack(ack) => Event::Acked { from, ack },
             PeerMessage::Refusal(refusal) => Event::Refused { from, refusal },
             PeerMessage::Probe { group, epoch, nonce } => Event::Probe { from, group, epoch, nonce },
+            PeerMessage::Quarantine { group, epoch, slice } => Event::PeerQuarantined { from, group, epoch, slice },
             PeerMessage::ProbeReply { group, epoch, nonce, standing_by } => {
                 Event::ProbeReply { from, group, epoch, nonce, standing_by }
             }
@@ -365,7 +366,7 @@ impl World {
                 self.feed(n, Event::Joined { me, claimed });
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => self.oracle.note_refused(cause),
-            FromOrchestrator::Records { revision, nodes, groups, leases, buckets } => {
+            FromOrchestrator::Records { revision, nodes, groups, leases, quarantine, buckets } => {
                 place.seen = place.seen.max(revision);
                 for node in &nodes {
                     match node.state {
@@ -377,7 +378,7 @@ impl World {
                 if let Some(b) = &buckets {
                     p.buckets = b.clone();
                 }
-                self.feed(n, Event::Records { nodes, groups, buckets });
+                self.feed(n, Event::Records { nodes, groups, quarantine, buckets });
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {
                 self.feed(n, Event::Outcome { attempt, group, outcome });

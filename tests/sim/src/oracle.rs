@@ -9,7 +9,7 @@ use crate::world::World;
 use escape_engine::Mutant;
 use escape_engine::edge::GroupSteering;
 use escape_engine::node::PlugSlice;
-use escape_engine::store::{Changes, Record, StoreState};
+use escape_engine::store::{Changes, Key, Record, StoreState};
 use escape_proto::{Epoch, Flow, GroupId, GroupRecord, LeaseState, Member, Mode, NodeState, SliceId};
 use std::collections::BTreeMap;
 
@@ -31,6 +31,9 @@ struct Truth {
     released: BTreeMap<u64, Session>,
     closed: bool,
     lost: bool,
+    /// Its client does not wait any longer.
+    abandoned: bool,
+    /// The VMM of its owner, or the store, has given it up.
     given_up: bool,
 }
 
@@ -57,6 +60,10 @@ pub struct Oracle {
     pub claims: u64,
     /// Leases given once more.
     pub leases_again: u64,
+    /// Slices given up in the store.
+    pub quarantined: u64,
+    /// Requests that killed a guest.
+    pub poisonings: u64,
     /// When lives were declared dead.
     died_at: BTreeMap<Member, u64>,
     /// Nodes declared dead and groups lost.
@@ -75,7 +82,15 @@ impl Oracle {
 
     /// A slice begins.
     pub fn created(&mut self, slice: SliceId, group: GroupId, flow: Flow) {
-        let truth = Truth { group, flow, released: BTreeMap::new(), closed: false, lost: false, given_up: false };
+        let truth = Truth {
+            group,
+            flow,
+            released: BTreeMap::new(),
+            closed: false,
+            lost: false,
+            abandoned: false,
+            given_up: false,
+        };
         if self.slices.insert(slice, truth).is_some() {
             self.violate("I9", format!("slice {slice} was made twice"));
         }
@@ -96,8 +111,20 @@ impl Oracle {
     /// Its client does not wait any longer.
     pub fn give_up(&mut self, slice: SliceId) {
         if let Some(t) = self.slices.get_mut(&slice) {
+            t.abandoned = true;
+        }
+    }
+
+    /// Its owner has given it up.
+    pub fn give_slice_up(&mut self, slice: SliceId) {
+        if let Some(t) = self.slices.get_mut(&slice) {
             t.given_up = true;
         }
+    }
+
+    /// The slice was given up.
+    pub fn is_given_up(&self, slice: SliceId) -> bool {
+        self.slices.get(&slice).is_some_and(|t| t.given_up)
     }
 
     /// A join was refused (no run makes a legal cause for it, but for a store that forgets).
@@ -113,6 +140,12 @@ impl Oracle {
     /// A transaction is in the store (I2, I4).
     pub fn judge_store(&mut self, before: &StoreState, after: &StoreState, changes: &Changes, broken: Option<Mutant>) {
         for record in &changes.put {
+            if let Record::Quarantine(r) = record
+                && r.given_up
+            {
+                self.give_slice_up(r.slice);
+                self.quarantined += 1;
+            }
             let Record::Group(new) = record else { continue };
             let detail = |what: &str| format!("group {}: {what}: {new:?}", new.group);
             let old = before.group(new.group);
@@ -205,8 +238,13 @@ impl World {
         }
     }
 
-    /// A slot has one live slice: two could not be plugged into one guest.
+    /// A slot has one live slice: two could not be plugged into one guest. (What a node begins that does not know yet that
+    /// it is dead can never leave it.)
     pub fn judge_slot(&mut self, n: usize, slice: SliceId) {
+        let me = self.member_of(Endpoint::Node(n));
+        if me.is_none_or(|m| !self.store.state.node(m.node).is_some_and(|r| r.is_up(m))) {
+            return;
+        }
         let other = self.live_slices().find(|(_, s)| s.slot == slice.slot && *s != slice);
         if let Some((at, other)) = other {
             self.oracle.violate("T10", format!("node {n} begins slice {slice}, node {at} has slice {other}"));
@@ -280,6 +318,9 @@ impl World {
             let Some(truth) = self.oracle.slices.get(&plug.slice) else { continue };
             let image = p.vmm.own.get(&plug.slice).map(|i| i.state);
             let newest = truth.released.last_key_value().map(|(_, s)| *s);
+            if self.stays_away(group, plug.slice) {
+                broken = Some(("T6", format!("node {n} activates slice {}, which was given up", plug.slice)));
+            }
             if truth.closed {
                 broken = Some(("I9", format!("node {n} activates slice {}, which is closed", plug.slice)));
             }
@@ -295,6 +336,21 @@ impl World {
         }
     }
 
+    /// The store had given the slice up before the group's record became what it is: its owner knows.
+    fn stays_away(&self, group: GroupId, slice: SliceId) -> bool {
+        let store = &self.store.state;
+        let key = Key::Quarantine(slice);
+        let given_up = matches!(store.get(key), Some(Record::Quarantine(r)) if r.given_up);
+        given_up && store.version(key) <= store.version(Key::Group(group))
+    }
+
+    /// A slice runs in a guest of its owner.
+    pub fn judge_plug(&mut self, n: usize, group: GroupId, slice: SliceId) {
+        if self.is_true_owner(n, group) && self.stays_away(group, slice) {
+            self.oracle.violate("T6", format!("node {n} plugs slice {slice}, which was given up"));
+        }
+    }
+
     /// A group is open at its owner: every session that a client knows must be there (I5).
     pub fn judge_opening(&mut self, n: usize, group: GroupId) {
         if !self.is_true_owner(n, group) {
@@ -302,7 +358,9 @@ impl World {
         }
         let Some(p) = self.nodes[n].process.as_ref() else { return };
         let mut missing = None;
-        for (slice, truth) in self.oracle.slices.iter_mut().filter(|(_, t)| t.group == group && t.is_open()) {
+        for (slice, truth) in
+            self.oracle.slices.iter_mut().filter(|(_, t)| t.group == group && t.is_open() && !t.given_up)
+        {
             if p.vmm.own.contains_key(slice) {
                 continue;
             }

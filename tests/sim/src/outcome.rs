@@ -1,6 +1,7 @@
 //! One run from its seed to its verdict.
 
 use crate::network::Endpoint;
+use crate::node_process::NodeProcess;
 use crate::oracle::Violation;
 use crate::world::{Plan, World};
 use escape_proto::{LeaseState, Mode, NodeState, SliceId};
@@ -29,6 +30,10 @@ pub struct Outcome {
     pub claims: u64,
     /// Leases given once more, after all slices in them had ended.
     pub leases_again: u64,
+    /// Slices given up in the store.
+    pub quarantined: u64,
+    /// Requests that killed a guest.
+    pub poisonings: u64,
     /// Groups lost (legally).
     pub lost_groups: u64,
     /// Sessions given up.
@@ -66,6 +71,8 @@ pub fn run(plan: Plan) -> Outcome {
         activations: world.oracle.activations,
         claims: world.oracle.claims,
         leases_again: world.oracle.leases_again,
+        quarantined: world.oracle.quarantined,
+        poisonings: world.oracle.poisonings,
         lost_groups: world.oracle.lost_groups,
         given_up: world.clients.iter().map(|c| c.given_up).sum(),
     }
@@ -104,6 +111,12 @@ fn judge_whole(world: &mut World, healed_at: u64) {
             if record.is_none_or(|r| r.standby != me || me.is_none()) {
                 found.push(format!("node {n} still has an image of slice {slice}: {record:?}"));
             }
+        }
+    }
+    for record in store.quarantine().filter(|r| r.given_up) {
+        let has = |p: &NodeProcess| p.vmm.own.contains_key(&record.slice) || p.vmm.standby.contains_key(&record.slice);
+        if let Some(n) = world.nodes.iter().position(|place| place.process.as_ref().is_some_and(has)) {
+            found.push(format!("node {n} has slice {}, which was given up", record.slice));
         }
     }
     for lease in store.leases().filter(|l| l.state == LeaseState::Draining) {

@@ -25,6 +25,8 @@ pub struct Request {
     pub number: u64,
     /// The last request: close.
     pub close: bool,
+    /// The guest that serves it dies.
+    pub poison: bool,
 }
 
 /// A packet to a client.

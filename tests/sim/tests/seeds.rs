@@ -27,6 +27,7 @@ fn complain(o: &Outcome) {
 #[test]
 fn the_invariants_hold() {
     let (mut served, mut activations, mut claims, mut again) = (0, 0, 0, 0);
+    let (mut quarantined, mut poisonings) = (0, 0);
     for seed in 1..=SEEDS {
         let outcome = run(plan(seed, None));
         complain(&outcome);
@@ -34,9 +35,13 @@ fn the_invariants_hold() {
         activations += outcome.activations;
         claims += outcome.claims;
         again += outcome.leases_again;
+        quarantined += outcome.quarantined;
+        poisonings += outcome.poisonings;
     }
     // The runs must have been worth something.
     assert!(served > 100_000, "only {served} replies");
+    assert!(quarantined > 100, "only {quarantined} slices given up");
+    assert!(poisonings > 100, "only {poisonings} requests that kill a guest");
     assert!(again > 50, "only {again} leases given again");
     assert!(claims > 50, "only {claims} groups claimed");
     assert!(activations > 400, "only {activations} activations with slices");

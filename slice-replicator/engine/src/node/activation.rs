@@ -6,7 +6,7 @@ use super::image::Image;
 use super::owned_group::{OwnedGroup, Stage};
 use super::owned_slice::OwnedSlice;
 use crate::{Micros, Mutant};
-use escape_proto::{Epoch, GroupId, GroupRecord, SliceId};
+use escape_proto::{Epoch, GroupId, GroupRecord, SliceId, Suspect};
 
 impl NodeEngine {
     /// The record names this node as owner. From here on nothing of an older epoch is acknowledged.
@@ -19,7 +19,7 @@ impl NodeEngine {
             if image.closed {
                 continue;
             }
-            if !self.take_into_ledger(slice, &image) {
+            if self.is_given_up(group, slice) || !self.take_into_ledger(slice, &image) {
                 out.push(Command::FreeImage { slice });
             }
         }
@@ -88,19 +88,20 @@ impl NodeEngine {
     }
 
     pub(super) fn start_plugging(&mut self, group: GroupId, out: &mut Vec<Command>) {
-        let slices = self.to_plug(group);
+        let mut slices = self.to_plug(group);
+        let undecided = slices.len();
         for plug in &slices {
             if let Some(e) = self.ledger.get_mut(plug.slice) {
                 e.plugging = true;
             }
         }
+        self.put_suspects_off(group, &mut slices);
         let Some(g) = self.owned.get_mut(&group) else { return };
-        g.stage = Stage::Plugging(slices.len());
-        if slices.is_empty() {
-            g.stage = Stage::Running;
-            return out.push(Command::OpenGroup { group });
+        g.stage = Stage::Plugging(undecided);
+        if !slices.is_empty() {
+            out.push(Command::Plug { group, slices });
         }
-        out.push(Command::Plug { group, slices });
+        self.open_when_decided(group, out);
     }
 
     /// A slice runs, or the guest refused it: then it is given up, alone.
@@ -117,11 +118,9 @@ impl NodeEngine {
         self.open_when_decided(group, out);
     }
 
-    /// The VMM gave a slice up.
-    pub(super) fn quarantined(&mut self, now: Micros, group: GroupId, slice: SliceId, out: &mut Vec<Command>) {
-        if self.ledger.get(slice).is_none_or(|e| e.group != group) {
-            return;
-        }
+    /// A slice of an owned group is gone, and nothing waits for it any more.
+    pub(super) fn lose_slice(&mut self, now: Micros, suspect: Suspect, out: &mut Vec<Command>) {
+        let Suspect { group, slice } = suspect;
         self.plug_decided(group, slice);
         self.remove_slice(slice);
         self.open_when_decided(group, out);
@@ -129,8 +128,9 @@ impl NodeEngine {
     }
 
     /// T11: the guest is gone, the VMM goes on. What ran in it goes on elsewhere or from the own images.
-    pub(super) fn guest_down(&mut self, now: Micros, out: &mut Vec<Command>) {
+    pub(super) fn guest_down(&mut self, now: Micros, suspects: &[SliceId], out: &mut Vec<Command>) {
         self.guest_up = false;
+        self.suspect(suspects);
         let groups: Vec<GroupId> = self.owned.keys().copied().collect();
         for group in groups {
             let Some(g) = self.owned.get_mut(&group) else { continue };

@@ -1,7 +1,9 @@
 //! What a node is to do.
 
 use super::event::RefuseApply;
-use escape_proto::{Ack, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Member, Refusal, SliceId};
+use escape_proto::{
+    Ack, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Member, Refusal, SliceId, Suspect,
+};
 
 /// A slice of an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +187,42 @@ pub enum Command {
         /// Slice.
         slice: SliceId,
     },
-    /// T11: tell the orchestrator that the guest is down.
-    ReportGuestDown,
+    /// T11: tell the orchestrator that the guest is down, and which slices are suspected. Repeated until it is known.
+    ReportGuestDown {
+        /// This engine's number of the crash.
+        crash: u64,
+        /// How many slices were referenced when it died.
+        referenced: u32,
+        /// Those of them that have an image, as long as the store does not know them.
+        suspects: Vec<Suspect>,
+    },
+    /// Tell the orchestrator that a slice was given up. Repeated until the store knows.
+    ReportQuarantine {
+        /// The slice and its group.
+        suspect: Suspect,
+        /// For people.
+        cause: String,
+    },
+    /// Tell a standby (or who is becoming one) that a slice was given up.
+    SendQuarantine {
+        /// To whom.
+        to: Member,
+        /// Group.
+        group: GroupId,
+        /// Epoch.
+        epoch: Epoch,
+        /// Slice.
+        slice: SliceId,
+    },
+    /// The slice was given up (T6), here or elsewhere: drop everything of it, and tell people.
+    GiveUp {
+        /// Group.
+        group: GroupId,
+        /// Slice.
+        slice: SliceId,
+        /// For people.
+        cause: String,
+    },
     /// A group is protected again after an activation (T3 done): slices in it.
     Protected {
         /// Group.

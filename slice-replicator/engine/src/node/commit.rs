@@ -6,7 +6,7 @@ use super::owned_group::{Change, Need, OwnedGroup};
 use super::owned_slice::{Acknowledged, OwnedSlice, Role};
 use super::track::CloseStep;
 use crate::{Micros, Mutant};
-use escape_proto::{Ack, BodyKind, ChainHash, Flow, GroupId, Member, Refusal, RefusalCause, SliceId};
+use escape_proto::{Ack, BodyKind, ChainHash, Flow, GroupId, Member, Refusal, RefusalCause, SliceId, Suspect};
 
 /// A capture, as the VMM reports it.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +101,10 @@ impl NodeEngine {
             }
             _ if refusal.epoch != current => {}
             RefusalCause::NotOwner => self.doubt(now, refusal.group, out),
+            RefusalCause::Quarantined => {
+                let suspect = Suspect { group: refusal.group, slice: refusal.slice };
+                self.give_up(now, suspect, format!("{from} knows that it was given up"), out);
+            }
             RefusalCause::NeedFull { .. } => self.lacks_base(now, role, refusal, None, out),
             RefusalCause::NoRoom if role == Role::Candidate => {
                 let until = now + 10 * self.config.sync_stall_us;

@@ -41,6 +41,8 @@ pub struct NodeConfig {
     pub report_resend_us: u64,
     /// With fewer free slots than this in its leases a node asks for another one.
     pub slots_low: u32,
+    /// Between two suspects that are plugged: the first shows what it does meanwhile.
+    pub suspects_apart_us: u64,
     /// Deliberate fault.
     pub broken: Option<Mutant>,
 }
@@ -65,6 +67,7 @@ impl NodeConfig {
             waiting_max: 1_024,
             report_resend_us: 100_000,
             slots_low: 64,
+            suspects_apart_us: 20_000,
             broken: None,
         }
     }

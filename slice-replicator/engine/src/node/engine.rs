@@ -7,11 +7,12 @@ use super::event::Event;
 use super::image::Image;
 use super::owned_group::OwnedGroup;
 use super::owned_slice::OwnedSlice;
+use super::quarantine::Quarantine;
 use super::slice_table::SliceTable;
 use super::view::RecordsView;
 use super::waiting::{Waiting, WaitingRoom};
 use crate::{Micros, Mutant};
-use escape_proto::{Epoch, GroupId, GroupRecord, Incarnation, Member, Mode, NodeId, SliceId};
+use escape_proto::{Epoch, GroupId, GroupRecord, Incarnation, Member, Mode, NodeId, SliceId, Suspect};
 use std::collections::BTreeMap;
 
 /// Owner of some groups, standby of others (T1–T8, T10, T11 as far as a node takes part in them).
@@ -34,6 +35,7 @@ pub struct NodeEngine {
     /// Applies under way per group.
     pub(super) applying: BTreeMap<GroupId, u32>,
     pub(super) waiting: WaitingRoom,
+    pub(super) quarantine: Quarantine,
     pub(super) guest_up: bool,
     pub(super) guest_reported_at: Option<Micros>,
     /// No sync begins before this time.
@@ -69,6 +71,7 @@ impl NodeEngine {
             images: SliceTable::new(),
             applying: BTreeMap::new(),
             waiting,
+            quarantine: Quarantine::default(),
             guest_up: false,
             guest_reported_at: None,
             calm_until: 0,
@@ -109,7 +112,11 @@ impl NodeEngine {
     /// Events that are not on the commit path.
     fn rare(&mut self, now: Micros, event: Event, out: &mut Vec<Command>) {
         match event {
-            Event::Records { nodes, groups, buckets: _ } => self.records(now, nodes, groups, out),
+            Event::Records { nodes, groups, quarantine, buckets: _ } => {
+                // Before the groups: what is activated must not have it.
+                self.quarantine_records(now, quarantine, out);
+                self.records(now, nodes, groups, out);
+            }
             Event::Outcome { attempt, group, outcome } => self.outcome(now, attempt, group, outcome, out),
             Event::PeerUp(member) => self.peer_up(now, member, out),
             Event::PeerDown(member) => self.peer_down(now, member, out),
@@ -121,8 +128,11 @@ impl NodeEngine {
             Event::GateClosed { group, epoch } => self.gate_closed(now, group, epoch, out),
             Event::Flipped { group, epoch } => self.flipped(group, epoch, out),
             Event::Plugged { group, slice, ok } => self.plugged(group, slice, ok, out),
-            Event::Quarantined { group, slice } => self.quarantined(now, group, slice, out),
-            Event::GuestDown => self.guest_down(now, out),
+            Event::Quarantined { group, slice, cause } => self.quarantined(now, Suspect { group, slice }, cause, out),
+            Event::PeerQuarantined { from, group, epoch, slice } => {
+                self.peer_quarantined(from, Suspect { group, slice }, epoch, out);
+            }
+            Event::GuestDown { suspects } => self.guest_down(now, &suspects, out),
             Event::GuestReady => self.guest_ready(out),
             Event::Tick
             | Event::BulkPaused { .. }

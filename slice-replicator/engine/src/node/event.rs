@@ -2,7 +2,7 @@
 
 use escape_proto::{
     Ack, BodyKind, BucketTable, CasOutcome, ChainHash, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord,
-    Member, NodeRecord, Refusal, SliceId,
+    Member, NodeRecord, QuarantineRecord, Refusal, SliceId,
 };
 
 /// An event, in the order in which the node's thread saw them.
@@ -21,6 +21,8 @@ pub enum Event {
         nodes: Vec<NodeRecord>,
         /// Groups that changed.
         groups: Vec<GroupRecord>,
+        /// Suspects and slices that were given up.
+        quarantine: Vec<QuarantineRecord>,
         /// Placement, if it changed.
         buckets: Option<BucketTable>,
     },
@@ -148,10 +150,26 @@ pub enum Event {
         group: GroupId,
         /// Slice.
         slice: SliceId,
+        /// For people.
+        cause: String,
+    },
+    /// The owner of a group has given up a slice of it.
+    PeerQuarantined {
+        /// From whom.
+        from: Member,
+        /// Which group.
+        group: GroupId,
+        /// The owner's epoch.
+        epoch: Epoch,
+        /// Which slice.
+        slice: SliceId,
     },
     /// The guest crashed or hangs; the VMM goes on (T11). The caller has closed all gates: no input may reach the next
     /// guest before [`super::Command::OpenGate`] and [`super::Command::OpenGroup`].
-    GuestDown,
+    GuestDown {
+        /// Slices that were referenced when it died.
+        suspects: Vec<SliceId>,
+    },
     /// The guest runs (again) and can take slices.
     GuestReady,
     /// Time passed. At least every few milliseconds.

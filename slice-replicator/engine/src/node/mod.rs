@@ -12,6 +12,7 @@ mod owned_group;
 mod owned_slice;
 mod ownership;
 mod protection;
+mod quarantine;
 mod questions;
 mod rejoin;
 mod slice_table;

@@ -153,6 +153,11 @@ impl OwnedGroup {
         !matches!(self.stage, Stage::Applying | Stage::Closing)
     }
 
+    /// The guest is taking its slices.
+    pub const fn is_plugging(&self) -> bool {
+        matches!(self.stage, Stage::Plugging(_)) && !self.restart
+    }
+
     /// The node that is becoming standby.
     pub const fn candidate(&self) -> Option<Member> {
         match self.change {

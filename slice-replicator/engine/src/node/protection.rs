@@ -21,6 +21,8 @@ impl NodeEngine {
             self.drive_group(now, group, out);
         }
         self.report_guest(now, out);
+        self.tell_quarantine(now, out);
+        self.plug_next_suspect(now, out);
     }
 
     fn drive_group(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
@@ -375,9 +377,9 @@ impl NodeEngine {
             g.restart && g.record.standby.is_some_and(|s| g.record.mode == Mode::Paired && !self.view.is_over(s))
         };
         let due = self.guest_reported_at.is_none_or(|at| now.saturating_sub(at) >= self.config.report_resend_us);
-        if due && self.owned.values().any(stranded) {
+        if due && (self.has_open_crash() || self.owned.values().any(stranded)) {
             self.guest_reported_at = Some(now);
-            out.push(Command::ReportGuestDown);
+            self.tell_crash(out);
         }
     }
 }

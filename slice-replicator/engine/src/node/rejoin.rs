@@ -34,7 +34,7 @@ impl NodeEngine {
         match event {
             Event::Checkpoint { body, .. } => out.push(Command::DropBody { body }),
             Event::GuestReady => self.guest_up = true,
-            Event::GuestDown => self.guest_up = false,
+            Event::GuestDown { .. } => self.guest_up = false,
             Event::PeerUp(m) => {
                 self.links.insert(m.node, m.inc);
             }
@@ -62,6 +62,7 @@ impl NodeEngine {
         self.owned.clear();
         self.applying.clear();
         self.guest_reported_at = None;
+        self.forget_crash();
     }
 }
 

@@ -56,6 +56,10 @@ impl NodeEngine {
             *n = n.saturating_sub(1);
         }
         match result {
+            Ok(()) if self.is_given_up(head.group, head.slice) => {
+                out.push(Command::FreeImage { slice: head.slice });
+                out.push(Command::SendRefusal { to: from, refusal: refusal_of(&head, RefusalCause::Quarantined) });
+            }
             Ok(()) if self.owned.contains_key(&head.group) => self.applied_before_activation(head),
             Ok(()) => self.applied_to_image(from, head, out),
             Err(why) => self.not_applied(from, head, why, out),
@@ -127,6 +131,9 @@ impl NodeEngine {
         }
         if self.ledger.get(head.slice).is_some() {
             return corrupt("the slice is owned by the receiver");
+        }
+        if self.is_given_up(head.group, head.slice) {
+            return Err(RefusalCause::Quarantined);
         }
         let key = self.image_key(head.slice);
         match self.images.get(key) {

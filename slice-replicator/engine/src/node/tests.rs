@@ -4,7 +4,7 @@
 use super::{Command, Event, LeaseUse, NodeConfig, NodeEngine};
 use escape_proto::{
     Ack, BodyKind, CasOutcome, ChainHash, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Incarnation,
-    LeaseId, Member, NodeId, NodeRecord, NodeState, RefusalCause, SliceId, records_mark,
+    LeaseId, Member, NodeId, NodeRecord, NodeState, QuarantineRecord, RefusalCause, SliceId, Suspect, records_mark,
 };
 
 const G: GroupId = GroupId(7);
@@ -26,7 +26,7 @@ impl Rig {
         rig.on(Event::GuestReady);
         rig.on(Event::Joined { me: ME, claimed: vec![] });
         let nodes = vec![up(ME, "a"), up(PEER, "b")];
-        rig.on(Event::Records { nodes, groups: vec![], buckets: None });
+        rig.on(Event::Records { nodes, groups: vec![], quarantine: vec![], buckets: None });
         rig
     }
 
@@ -58,7 +58,7 @@ impl Rig {
     }
 
     fn record(&mut self, record: GroupRecord) -> Vec<Command> {
-        self.on(Event::Records { nodes: vec![], groups: vec![record], buckets: None })
+        self.on(Event::Records { nodes: vec![], groups: vec![record], quarantine: vec![], buckets: None })
     }
 
     fn capture(&mut self, kind: BodyKind, generation: u64) -> Vec<Command> {
@@ -187,14 +187,17 @@ fn a_deposed_owner_drops_the_group_in_silence() {
     assert_eq!(out, [Command::DropGroup { group: G, slices: vec![SLICE] }]);
     assert_eq!(rig.ack(PEER, 2, 1, chain(1)), []);
     let dead = NodeRecord { state: NodeState::Dead, ..up(ME, "a") };
-    assert_eq!(rig.on(Event::Records { nodes: vec![dead], groups: vec![], buckets: None }), [Command::Rejoin]);
+    assert_eq!(
+        rig.on(Event::Records { nodes: vec![dead], groups: vec![], quarantine: vec![], buckets: None }),
+        [Command::Rejoin]
+    );
     assert_eq!(rig.engine.me(), None);
 }
 
 /// A node whose life is over, and its next one, which goes on with these groups.
 fn next_life(mut rig: Rig, claimed: Vec<GroupId>) -> (Rig, Vec<Command>) {
     let dead = NodeRecord { state: NodeState::Dead, ..up(ME, "a") };
-    let out = rig.on(Event::Records { nodes: vec![dead], groups: vec![], buckets: None });
+    let out = rig.on(Event::Records { nodes: vec![dead], groups: vec![], quarantine: vec![], buckets: None });
     assert_eq!(out.last(), Some(&Command::Rejoin));
     let late = rig.on(Event::Checkpoint { from: PEER, head: head(2, 9, BodyKind::Full), body: 9 });
     assert_eq!(late, [Command::DropBody { body: 9 }], "nobody acknowledges between two lives (R8)");
@@ -226,7 +229,7 @@ fn the_next_life_goes_on_from_the_images_of_what_it_claims_and_frees_the_rest() 
         assert_eq!(out, []);
         let pair = GroupRecord::fresh(G, owner).paired_with(if owner == ME { PEER } else { ME });
         let nodes = vec![up(me, "a")];
-        let out = rig.on(Event::Records { nodes, groups: vec![pair.handed_to(me)], buckets: None });
+        let out = rig.on(Event::Records { nodes, groups: vec![pair.handed_to(me)], quarantine: vec![], buckets: None });
         assert!(
             matches!(&out[..], [Command::Activate { epoch: Epoch(3), slices, .. }] if slices[0].no.0 == 2),
             "{out:?}"
@@ -244,7 +247,8 @@ fn a_close_that_was_not_committed_is_committed_by_the_next_life() {
     let (mut rig, _) = next_life(rig, vec![G]);
     let me = Member { inc: Incarnation(ME.inc.0 + 1), ..ME };
     let record = GroupRecord::fresh(G, ME).paired_with(PEER).handed_to(me);
-    let out = rig.on(Event::Records { nodes: vec![up(me, "a")], groups: vec![record], buckets: None });
+    let out =
+        rig.on(Event::Records { nodes: vec![up(me, "a")], groups: vec![record], quarantine: vec![], buckets: None });
     assert!(matches!(&out[..], [Command::Activate { slices, .. }] if slices.is_empty()), "{out:?}");
     rig.on(Event::GateClosed { group: G, epoch: Epoch(3) });
     let out = rig.on(Event::Flipped { group: G, epoch: Epoch(3) });
@@ -270,6 +274,83 @@ fn a_report_names_the_leases_of_own_slices_images_and_what_waits() {
     assert_eq!((report[0].wanted, report[1].wanted), (3, 2));
     assert_eq!([0, 1, 2, 3].map(|l| report[0].held.contains(LeaseId(l))), [true, true, true, false]);
     assert_eq!(report[0].mark, records_mark(rig.engine.group_records()));
+}
+
+#[test]
+fn a_slice_that_was_given_up_is_told_to_the_standby_and_to_the_store_until_it_knows() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    rig.ack(PEER, 2, 1, chain(1));
+    let out = rig.on(Event::Quarantined { group: G, slice: SLICE, cause: "lies".to_owned() });
+    let suspect = Suspect { group: G, slice: SLICE };
+    let told = Command::ReportQuarantine { suspect, cause: "lies".to_owned() };
+    assert_eq!(out, [Command::SendQuarantine { to: PEER, group: G, epoch: Epoch(2), slice: SLICE }, told.clone()]);
+    rig.now += 100_000;
+    assert!(rig.on(Event::Tick).contains(&told), "the report may have been lost");
+    let known = QuarantineRecord { given_up: true, ..QuarantineRecord::of(suspect, ME) };
+    rig.on(Event::Records { nodes: vec![], groups: vec![], quarantine: vec![known], buckets: None });
+    rig.now += 100_000;
+    assert!(!rig.on(Event::Tick).contains(&told));
+}
+
+#[test]
+fn a_standby_drops_what_its_owner_gave_up_and_never_takes_it_again() {
+    let first = head(2, 1, BodyKind::Create);
+    let suspect = Suspect { group: G, slice: SLICE };
+    let standby = || {
+        let mut rig = Rig::joined();
+        rig.record(GroupRecord::fresh(G, PEER).paired_with(ME));
+        rig.on(Event::Checkpoint { from: PEER, head: first, body: 1 });
+        rig.on(Event::Applied { from: PEER, head: first, result: Ok(()) });
+        rig
+    };
+    let said = |from, epoch| Event::PeerQuarantined { from, group: G, epoch: Epoch(epoch), slice: SLICE };
+    let record = QuarantineRecord { given_up: true, ..QuarantineRecord::of(suspect, PEER) };
+    let stored = |quarantine| Event::Records { nodes: vec![], groups: vec![], quarantine, buckets: None };
+    let other_group = QuarantineRecord { group: GroupId(8), ..record.clone() };
+    let mut rig = standby();
+    let stranger = Member { node: NodeId(2), inc: Incarnation(1) };
+    for word in [said(stranger, 2), said(PEER, 1), stored(vec![other_group])] {
+        assert_eq!(rig.on(word.clone()), [], "{word:?}");
+    }
+    for word in [said(PEER, 2), stored(vec![record])] {
+        let mut rig = standby();
+        assert_eq!(rig.on(word), [Command::FreeImage { slice: SLICE }]);
+        let out = rig.on(Event::Checkpoint { from: PEER, head: head(2, 2, BodyKind::Full), body: 2 });
+        assert!(matches!(&out[1], Command::SendRefusal { refusal, .. } if refusal.cause == RefusalCause::Quarantined));
+        let out = rig.record(GroupRecord::fresh(G, PEER).paired_with(ME).handed_to(ME));
+        assert!(matches!(&out[..], [Command::Activate { slices, .. }, ..] if slices.is_empty()), "{out:?}");
+    }
+}
+
+#[test]
+fn suspects_are_plugged_after_all_others_and_one_at_a_time() {
+    let mut rig = Rig::joined();
+    rig.record(GroupRecord::fresh(G, PEER).paired_with(ME));
+    let of_slot = |slot| CheckpointHead { slice: SliceId { slot, inc: 1 }, ..head(2, 1, BodyKind::Create) };
+    for slot in 0..4 {
+        rig.on(Event::Checkpoint { from: PEER, head: of_slot(slot), body: u64::from(slot) });
+        rig.on(Event::Applied { from: PEER, head: of_slot(slot), result: Ok(()) });
+    }
+    let suspect = |slot| QuarantineRecord::of(Suspect { group: G, slice: SliceId { slot, inc: 1 } }, PEER);
+    let groups = vec![GroupRecord::fresh(G, PEER).paired_with(ME).handed_to(ME)];
+    rig.on(Event::Records { nodes: vec![], groups, quarantine: vec![suspect(0), suspect(2)], buckets: None });
+    let plugs = |out: Vec<Command>| -> Vec<u32> {
+        let slices = out.into_iter().filter_map(|c| match c {
+            Command::Plug { slices, .. } => Some(slices),
+            _ => None,
+        });
+        slices.flatten().map(|p| p.slice.slot).collect()
+    };
+    let plugged = |slot| Event::Plugged { group: G, slice: SliceId { slot, inc: 1 }, ok: true };
+    assert_eq!(plugs(rig.on(Event::GateClosed { group: G, epoch: Epoch(3) })), [1, 3]);
+    assert_eq!(plugs(rig.on(plugged(1))), []);
+    assert_eq!(plugs(rig.on(plugged(3))), [0]);
+    rig.now += 30_000;
+    assert_eq!(plugs(rig.on(Event::Tick)), [], "the first is not decided");
+    assert_eq!(plugs(rig.on(plugged(0))), [2]);
+    let out = rig.on(plugged(2));
+    assert!(out.contains(&Command::OpenGroup { group: G }), "{out:?}");
 }
 
 #[test]

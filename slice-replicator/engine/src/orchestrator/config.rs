@@ -27,6 +27,12 @@ pub struct OrchestratorConfig {
     pub leases_per_join_max: u32,
     /// Most leases that a node has at once.
     pub leases_per_node_max: u32,
+    /// Crashes that a slice may be charged with, less than a minute after one another: with this one it is given up.
+    pub slice_crashes_per_minute: u32,
+    /// Most suspects and given up slices that are remembered; when full, the one written longest ago is forgotten.
+    pub quarantine_max: usize,
+    /// How long they are remembered, microseconds.
+    pub quarantine_us: u64,
     /// Most requests that wait for a transaction; when full, further ones are dropped (nodes ask again, R1).
     pub requests_max: usize,
     /// A transaction without an answer is sent again after this, microseconds (its compares make that harmless).
@@ -48,6 +54,9 @@ impl Default for OrchestratorConfig {
             leases_max: 1_024,
             leases_per_join_max: 16,
             leases_per_node_max: 64,
+            slice_crashes_per_minute: 2,
+            quarantine_max: 1_024,
+            quarantine_us: 3_600_000_000,
             requests_max: 4_096,
             txn_resend_us: 500_000,
             broken: None,

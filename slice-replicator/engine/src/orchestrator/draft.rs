@@ -2,7 +2,9 @@
 
 use super::command::{Note, Receiver};
 use crate::store::{Compare, Key, Record, StoreState, Txn};
-use escape_proto::{BucketTable, FromOrchestrator, GroupId, GroupRecord, LeaseRecord, Member, NodeId, NodeRecord};
+use escape_proto::{
+    BucketTable, FromOrchestrator, GroupId, GroupRecord, LeaseRecord, Member, NodeId, NodeRecord, QuarantineRecord,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is done once the transaction is in the store.
@@ -16,18 +18,19 @@ pub(super) enum Effect {
     Note(Note),
 }
 
-/// The store as it will be: what is there, and on top what the draft puts. Remembers all that was looked at, so that the
+/// The store as it will be: what is there, and on top what the draft puts and deletes. Remembers all that was looked at, so that the
 /// transaction compares it.
 pub(super) struct Draft<'a> {
     store: &'a StoreState,
     put: BTreeMap<Key, Record>,
+    deleted: BTreeSet<Key>,
     looked_at: BTreeSet<Key>,
     pub effects: Vec<Effect>,
 }
 
 impl<'a> Draft<'a> {
     pub const fn new(store: &'a StoreState) -> Self {
-        Self { store, put: BTreeMap::new(), looked_at: BTreeSet::new(), effects: Vec::new() }
+        Self { store, put: BTreeMap::new(), deleted: BTreeSet::new(), looked_at: BTreeSet::new(), effects: Vec::new() }
     }
 
     pub const fn store(&self) -> &StoreState {
@@ -36,6 +39,9 @@ impl<'a> Draft<'a> {
 
     pub fn get(&mut self, key: Key) -> Option<&Record> {
         self.looked_at.insert(key);
+        if self.deleted.contains(&key) {
+            return None;
+        }
         self.put.get(&key).or_else(|| self.store.get(key))
     }
 
@@ -88,10 +94,25 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// All suspects and slices that were given up, as they will be.
+    pub fn quarantine(&self) -> Vec<QuarantineRecord> {
+        self.all(|r| match r {
+            Record::Quarantine(r) => Some(r.clone()),
+            _ => None,
+        })
+    }
+
     pub fn put(&mut self, record: Record) {
         let key = record.key();
         self.looked_at.insert(key);
+        self.deleted.remove(&key);
         self.put.insert(key, record);
+    }
+
+    pub fn delete(&mut self, key: Key) {
+        self.looked_at.insert(key);
+        self.put.remove(&key);
+        self.deleted.insert(key);
     }
 
     pub fn send(&mut self, to: Receiver, message: FromOrchestrator) {
@@ -106,12 +127,20 @@ impl<'a> Draft<'a> {
     pub fn finish(self) -> (Option<Txn>, Vec<Effect>) {
         let store = self.store;
         let compare = self.looked_at.into_iter().map(|key| Compare { key, version: store.version(key) });
-        let txn = Txn { compare: compare.collect(), put: self.put.into_values().collect() };
-        ((!txn.put.is_empty()).then_some(txn), self.effects)
+        let txn = Txn {
+            compare: compare.collect(),
+            put: self.put.into_values().collect(),
+            delete: self.deleted.into_iter().collect(),
+        };
+        ((!txn.put.is_empty() || !txn.delete.is_empty()).then_some(txn), self.effects)
     }
 
     fn all<T>(&self, pick: impl Fn(&Record) -> Option<T>) -> Vec<T> {
-        let kept = self.store.entries().map(|e| &e.record).filter(|r| !self.put.contains_key(&r.key()));
+        let kept = self
+            .store
+            .entries()
+            .map(|e| &e.record)
+            .filter(|r| !self.put.contains_key(&r.key()) && !self.deleted.contains(&r.key()));
         kept.chain(self.put.values()).filter_map(pick).collect()
     }
 }

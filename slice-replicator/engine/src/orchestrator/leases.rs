@@ -3,6 +3,7 @@
 
 use super::config::OrchestratorConfig;
 use super::draft::Draft;
+use super::quarantine::forget_lease;
 use crate::Mutant;
 use crate::store::{Key, Record};
 use escape_proto::{LeaseId, LeaseRecord, LeaseReport, LeaseState, Member, Mode, NodeState, records_mark};
@@ -32,6 +33,7 @@ pub(super) fn lease(
         let Some(generation) = generation.checked_add(1) else { continue };
         let record = LeaseRecord { lease, holder, generation, state: LeaseState::Active };
         draft.put(Record::Lease(record));
+        forget_lease(draft, lease);
         given.push(record);
     }
     given

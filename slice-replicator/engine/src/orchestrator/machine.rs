@@ -6,11 +6,13 @@ use super::draft::{Draft, Effect};
 use super::event::{LinkId, OrchestratorEvent, Peer, TxnFailure};
 use super::leases::LeaseReports;
 use super::orphans::Orphans;
-use super::{change, leases, membership, orphans};
+use super::quarantine::QuarantineTimes;
+use super::{change, leases, membership, orphans, quarantine};
 use crate::store::{Changes, ClusterRecord, Record, StoreState, Txn};
 use crate::{Micros, Suspicion};
 use escape_proto::{
-    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, LeaseReport, Member, NodeId, NodeState, ToOrchestrator,
+    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, LeaseReport, Member, NodeId, NodeState, SliceId,
+    Suspect, ToOrchestrator,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -29,6 +31,7 @@ pub struct Orchestrator {
     pub(super) condemned: BTreeSet<Member>,
     pub(super) orphans: Orphans,
     lease_reports: LeaseReports,
+    pub(super) quarantine_times: QuarantineTimes,
     /// What waits for the next transaction; bounded by `requests_max` (decisions of our own are always taken).
     pub(super) queue: VecDeque<Intent>,
     under_way: Option<UnderWay>,
@@ -57,6 +60,19 @@ pub(super) enum Intent {
     },
     GuestDown {
         from: Member,
+        crash: u64,
+        referenced: u32,
+        suspects: Vec<Suspect>,
+    },
+    /// A node has given up a slice.
+    Quarantine {
+        from: Member,
+        suspect: Suspect,
+        cause: String,
+    },
+    /// What was known of a slice is too old.
+    Forget {
+        slice: SliceId,
     },
     Dead {
         member: Member,
@@ -99,6 +115,7 @@ impl Orchestrator {
             condemned: BTreeSet::new(),
             orphans: Orphans::default(),
             lease_reports: LeaseReports::new(),
+            quarantine_times: QuarantineTimes::default(),
             queue: VecDeque::new(),
             under_way: None,
             last_txn: 0,
@@ -128,6 +145,7 @@ impl Orchestrator {
             OrchestratorEvent::Tick => {
                 self.detect(now, out);
                 self.watch_orphans(now, out);
+                self.expire_quarantine(now);
                 self.repeat_txn(now, out);
             }
         }
@@ -150,7 +168,14 @@ impl Orchestrator {
             ToOrchestrator::Join(_) => {}
             ToOrchestrator::Cas { attempt, to } => self.want(Intent::Cas { from, attempt, to }, out),
             ToOrchestrator::Read { attempt, group } => self.want(Intent::Read { from, attempt, group }, out),
-            ToOrchestrator::GuestDown { cause: _ } => self.want(Intent::GuestDown { from }, out),
+            ToOrchestrator::GuestDown { cause: _, crash, referenced, mut suspects } => {
+                suspects.truncate(quarantine::SUSPECTS_MAX);
+                self.want(Intent::GuestDown { from, crash, referenced, suspects }, out);
+            }
+            ToOrchestrator::Quarantine { suspect, cause } => {
+                let cause = cause.chars().take(quarantine::CAUSE_MAX).collect();
+                self.want(Intent::Quarantine { from, suspect, cause }, out);
+            }
             ToOrchestrator::Leases(report) => self.lease_report(from, report, out),
             ToOrchestrator::Counts(counts) => {
                 out.push(OrchestratorCommand::Note(Note::Counts { from, counts }));
@@ -175,15 +200,19 @@ impl Orchestrator {
 
     /// Queues a request; one that waits already is not queued twice.
     pub(super) fn want(&mut self, intent: Intent, out: &mut Vec<OrchestratorCommand>) {
-        let waits = self.queue.contains(&intent);
-        let decided = self.under_way.as_ref().is_some_and(|u| u.intents.contains(&intent));
-        if waits || (decided && !matches!(intent, Intent::Refresh { .. })) {
+        let again = matches!(intent, Intent::Refresh { .. }) && !self.queue.contains(&intent);
+        if self.is_queued(&intent) && !again {
             return;
         }
         if self.queue.len() >= self.config.requests_max {
             return out.push(OrchestratorCommand::Note(Note::Overloaded));
         }
         self.queue.push_back(intent);
+    }
+
+    /// It waits, or is being decided.
+    pub(super) fn is_queued(&self, intent: &Intent) -> bool {
+        self.queue.contains(intent) || self.under_way.as_ref().is_some_and(|u| u.intents.contains(intent))
     }
 
     /// Makes the next transaction of all that waits.
@@ -194,10 +223,15 @@ impl Orchestrator {
         let Some(store) = &self.store else { return };
         let mut intents: Vec<Intent> = self.queue.drain(..).collect();
         // The dead first: a change that rests on them must not be made in the same breath.
-        intents.sort_by_key(|intent| !matches!(intent, Intent::Dead { .. } | Intent::Settle));
+        // Before them what they said themselves of bad slices.
+        intents.sort_by_key(|intent| match intent {
+            Intent::Quarantine { .. } => 0,
+            Intent::Dead { .. } | Intent::Settle => 1,
+            _ => 2,
+        });
         let mut draft = Draft::new(store);
         for intent in &intents {
-            decide(&self.config, &self.lease_reports, &mut draft, intent.clone());
+            self.decide(now, &mut draft, intent.clone());
         }
         let (txn, effects) = draft.finish();
         let Some(txn) = txn else { return self.carry_out(effects, out) };
@@ -272,6 +306,26 @@ impl Orchestrator {
         }
     }
 
+    fn decide(&self, now: Micros, draft: &mut Draft<'_>, intent: Intent) {
+        let config = &self.config;
+        match intent {
+            Intent::Settle => settle(config, draft),
+            Intent::Join { link, node, request } => membership::join(config, draft, link, node, request),
+            Intent::Cas { from, attempt, to } => change::cas(draft, from, attempt, to),
+            Intent::Read { from, attempt, group } => change::read(draft, from, attempt, group),
+            Intent::GuestDown { from, crash, referenced, suspects } => {
+                quarantine::crashed(config, (&self.quarantine_times, now), draft, from, (crash, referenced), &suspects);
+                change::guest_down(draft, from);
+            }
+            Intent::Quarantine { from, suspect, cause } => quarantine::given_up(config, draft, from, suspect, cause),
+            Intent::Forget { slice } => quarantine::forget(draft, slice),
+            Intent::Dead { member } => membership::dead(config, draft, member),
+            Intent::Lost { group, epoch } => orphans::give_up(draft, group, epoch),
+            Intent::Leases { from } => leases::reported(config, &self.lease_reports, draft, from),
+            Intent::Refresh { to } => draft.effects.push(Effect::SendAll(to)),
+        }
+    }
+
     /// Watches the nodes that are Up, and nobody else.
     fn watch(&mut self, now: Micros) {
         let Some(store) = &self.store else { return };
@@ -282,22 +336,9 @@ impl Orchestrator {
             }
         }
         self.orphans.watch(now, store);
+        self.quarantine_times.watch(now, store);
         self.lease_reports.retain(|m, _| store.node(m.node).is_some_and(|n| n.is_up(*m)));
         self.condemned.retain(|m| store.node(m.node).is_some_and(|n| n.is_up(*m)));
-    }
-}
-
-fn decide(config: &OrchestratorConfig, reports: &LeaseReports, draft: &mut Draft<'_>, intent: Intent) {
-    match intent {
-        Intent::Settle => settle(config, draft),
-        Intent::Join { link, node, request } => membership::join(config, draft, link, node, request),
-        Intent::Cas { from, attempt, to } => change::cas(draft, from, attempt, to),
-        Intent::Read { from, attempt, group } => change::read(draft, from, attempt, group),
-        Intent::GuestDown { from } => change::guest_down(draft, from),
-        Intent::Dead { member } => membership::dead(config, draft, member),
-        Intent::Lost { group, epoch } => orphans::give_up(draft, group, epoch),
-        Intent::Leases { from } => leases::reported(config, reports, draft, from),
-        Intent::Refresh { to } => draft.effects.push(Effect::SendAll(to)),
     }
 }
 
@@ -319,14 +360,16 @@ fn settle(config: &OrchestratorConfig, draft: &mut Draft<'_>) {
 
 fn records<'a>(revision: escape_proto::Revision, all: impl Iterator<Item = &'a Record>) -> FromOrchestrator {
     let (mut nodes, mut groups, mut leases, mut buckets) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let mut quarantine = Vec::new();
     for record in all {
         match record {
             Record::Node(r) => nodes.push(r.clone()),
             Record::Group(r) => groups.push(*r),
             Record::Lease(r) => leases.push(*r),
             Record::Buckets(r) => buckets = Some(r.clone()),
-            Record::Cluster(_) | Record::Quarantine(_) => {}
+            Record::Quarantine(r) => quarantine.push(r.clone()),
+            Record::Cluster(_) => {}
         }
     }
-    FromOrchestrator::Records { revision, nodes, groups, leases, buckets }
+    FromOrchestrator::Records { revision, nodes, groups, leases, quarantine, buckets }
 }

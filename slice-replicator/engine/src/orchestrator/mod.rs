@@ -11,6 +11,7 @@ mod leases;
 mod machine;
 mod membership;
 mod orphans;
+mod quarantine;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@ use super::{
 use crate::store::StoreState;
 use escape_proto::{
     Beat, CasOutcome, FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseId,
-    LeaseReport, LeaseSet, LeaseState, Member, Mode, NodeId, NodeState, Revision, ToOrchestrator, records_mark,
+    LeaseReport, LeaseSet, LeaseState, Member, Mode, NodeId, NodeState, Revision, SliceId, Suspect, ToOrchestrator,
+    records_mark,
 };
 
 /// An orchestrator with a store that always answers at once.
@@ -298,6 +299,92 @@ fn a_node_gets_the_leases_that_it_wants_and_gives_back_what_it_has_spent() {
     assert_eq!(rig.lease(2), (LeaseState::Active, 1, member(1, 1)), "another node's lease");
 }
 
+fn slice(slot: u32) -> SliceId {
+    SliceId { slot, inc: 1 << 32 | 7 }
+}
+
+impl Rig {
+    /// The guest of a node died under these slices of its group.
+    fn crash(&mut self, from: Member, group: u32, crash: u64, slots: &[u32]) {
+        let suspects: Vec<Suspect> =
+            slots.iter().map(|s| Suspect { group: GroupId(group), slice: slice(*s) }).collect();
+        let referenced = u32::try_from(suspects.len()).unwrap();
+        let request = ToOrchestrator::GuestDown { cause: "page fault".to_owned(), crash, referenced, suspects };
+        self.on(OrchestratorEvent::Request { from, request });
+    }
+
+    fn give_up(&mut self, from: Member, group: u32, slot: u32) {
+        let suspect = Suspect { group: GroupId(group), slice: slice(slot) };
+        let request = ToOrchestrator::Quarantine { suspect, cause: "lies".to_owned() };
+        self.on(OrchestratorEvent::Request { from, request });
+    }
+
+    /// Crashes charged to a slot's slice, and whether it is given up.
+    fn bad(&self, slot: u32) -> Option<(u32, bool)> {
+        self.store.quarantine().find(|r| r.slice == slice(slot)).map(|r| (r.count, r.given_up))
+    }
+}
+
+#[test]
+fn a_slice_that_crashes_guest_after_guest_is_given_up_wherever_it_goes() {
+    let mut rig = Rig::cell();
+    rig.crash(member(0, 1), 0, 5, &[1, 2]);
+    assert_eq!((rig.bad(1), rig.bad(2)), (Some((0, false)), Some((0, false))), "nobody knows which of them it was");
+    assert_eq!(rig.group(0).owner, member(1, 1), "handed over in the same breath");
+    for _ in 0..2 {
+        rig.crash(member(1, 1), 0, 9, &[1]);
+    }
+    assert_eq!(rig.bad(1), Some((1, false)), "a repeated report is one crash");
+    rig.crash(member(0, 1), 0, 6, &[1]);
+    rig.crash(member(2, 1), 0, 7, &[1]);
+    assert_eq!(rig.bad(1), Some((1, false)), "not their slice");
+    rig.crash(member(1, 1), 0, 10, &[1]);
+    assert_eq!((rig.bad(1), rig.bad(2)), (Some((2, true)), Some((0, false))));
+}
+
+#[test]
+fn crashes_more_than_a_minute_apart_do_not_add_up_and_after_an_hour_all_is_forgotten() {
+    let mut rig = Rig::cell();
+    let alive = [(0, 0), (1, 0), (2, 0)];
+    rig.crash(member(2, 1), 4, 1, &[1]);
+    rig.pass(1, &alive);
+    rig.now += 61_000_000;
+    rig.pass(1, &alive);
+    rig.crash(member(2, 1), 4, 2, &[1]);
+    assert_eq!(rig.bad(1), Some((1, false)));
+    rig.pass(30, &alive);
+    rig.crash(member(2, 1), 4, 3, &[1]);
+    assert_eq!(rig.bad(1), Some((2, true)));
+    rig.now += 3_600_000_000;
+    rig.pass(1, &alive);
+    assert_eq!(rig.bad(1), None);
+}
+
+#[test]
+fn what_is_remembered_of_bad_slices_is_bounded() {
+    let mut rig = Rig::cell();
+    rig.machine.config.quarantine_max = 3;
+    for slot in 64..70 {
+        rig.give_up(member(1, 1), 2, slot);
+        rig.give_up(member(0, 1), 2, slot + 100);
+    }
+    assert_eq!((64..70).map(|s| rig.bad(s).is_some()).collect::<Vec<_>>(), [false, false, false, true, true, true]);
+    assert_eq!(rig.store.quarantine().count(), 3, "and only an owner is believed");
+    // A slot's next slice makes the last one's record needless, and so does a lease that is given again.
+    let next = Suspect { group: GroupId(2), slice: SliceId { inc: slice(69).inc + 1, ..slice(69) } };
+    let given_up = ToOrchestrator::Quarantine { suspect: next, cause: String::new() };
+    rig.on(OrchestratorEvent::Request { from: member(1, 1), request: given_up });
+    assert_eq!(rig.bad(69), None);
+    rig.crash(member(0, 1), 0, 1, &[3]);
+    rig.pass(1_100, &[(1, 1), (2, 1)]);
+    for n in 1..3 {
+        rig.leases(member(n, 1), &[], 2, true);
+    }
+    assert!(rig.bad(3).is_some());
+    rig.join(0, request("h0"));
+    assert_eq!((rig.lease(0).1, rig.bad(3)), (2, None));
+}
+
 #[test]
 fn the_orchestrators_own_stall_kills_nobody() {
     let mut rig = Rig::cell();
@@ -326,7 +413,8 @@ fn only_the_owner_changes_its_group_and_only_by_the_rules() {
 #[test]
 fn a_guest_down_hands_paired_groups_over_and_the_node_stays() {
     let mut rig = Rig::cell();
-    let request = ToOrchestrator::GuestDown { cause: "triple fault".to_owned() };
+    let request =
+        ToOrchestrator::GuestDown { cause: "triple fault".to_owned(), crash: 1, referenced: 0, suspects: vec![] };
     rig.on(OrchestratorEvent::Request { from: member(0, 1), request });
     assert_eq!((rig.group(0).owner, rig.group(1).owner), (member(1, 1), member(2, 1)));
     assert!(rig.store.node(NodeId(0)).unwrap().is_up(member(0, 1)));

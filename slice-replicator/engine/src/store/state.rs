@@ -2,7 +2,7 @@
 
 use super::record::{ClusterRecord, Key, Record};
 use super::txn::{Changes, Conflict, Txn};
-use escape_proto::{BucketTable, GroupId, GroupRecord, LeaseRecord, NodeId, NodeRecord, Revision};
+use escape_proto::{BucketTable, GroupId, GroupRecord, LeaseRecord, NodeId, NodeRecord, QuarantineRecord, Revision};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -70,7 +70,10 @@ impl StoreState {
         for record in &txn.put {
             self.entries.insert(record.key(), Entry { version, record: record.clone() });
         }
-        Ok(Changes { revision: version, put: txn.put.clone() })
+        for key in &txn.delete {
+            self.entries.remove(key);
+        }
+        Ok(Changes { revision: version, put: txn.put.clone(), deleted: txn.delete.clone() })
     }
 
     /// Takes over what a transaction changed elsewhere (a reader's copy follows the store).
@@ -78,6 +81,9 @@ impl StoreState {
         self.revision = changes.revision;
         for record in &changes.put {
             self.entries.insert(record.key(), Entry { version: changes.revision, record: record.clone() });
+        }
+        for key in &changes.deleted {
+            self.entries.remove(key);
         }
     }
 
@@ -129,6 +135,14 @@ impl StoreState {
         })
     }
 
+    /// Suspects and slices that were given up.
+    pub fn quarantine(&self) -> impl Iterator<Item = &QuarantineRecord> {
+        self.entries.values().filter_map(|e| match &e.record {
+            Record::Quarantine(r) => Some(r),
+            _ => None,
+        })
+    }
+
     /// All leases.
     pub fn leases(&self) -> impl Iterator<Item = &LeaseRecord> {
         self.entries.values().filter_map(|e| match &e.record {
@@ -155,7 +169,7 @@ mod tests {
 
     fn swap(version: u64, epoch: u64) -> Txn {
         let compare = vec![Compare { key: Key::Group(GroupId(7)), version: Revision(version) }];
-        Txn { compare, put: vec![group(epoch)] }
+        Txn { compare, put: vec![group(epoch)], delete: vec![] }
     }
 
     #[test]
@@ -169,6 +183,19 @@ mod tests {
         s.apply(&swap(1, 2)).unwrap();
         assert_eq!(s.group(GroupId(7)).unwrap().epoch.0, 2);
         assert_eq!(s.revision(), Revision(2));
+    }
+
+    #[test]
+    fn a_deleted_record_is_as_if_it_had_never_been() {
+        let mut s = StoreState::default();
+        let mut reader = StoreState::default();
+        reader.follow(&s.apply(&swap(0, 1)).unwrap());
+        let key = Key::Group(GroupId(7));
+        let delete = |version| Txn { compare: vec![Compare { key, version }], put: vec![], delete: vec![key] };
+        assert!(s.apply(&delete(Revision(9))).is_err());
+        reader.follow(&s.apply(&delete(Revision(1))).unwrap());
+        assert_eq!((s.get(key), s.version(key), s.revision()), (None, Revision(0), Revision(2)));
+        assert_eq!(s, reader);
     }
 
     #[test]

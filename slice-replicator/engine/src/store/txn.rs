@@ -1,4 +1,4 @@
-//! Transactions: compare versions, then put records.
+//! Transactions: compare versions, then put and delete records.
 
 use super::record::{Key, Record};
 use escape_proto::Revision;
@@ -20,6 +20,8 @@ pub struct Txn {
     pub compare: Vec<Compare>,
     /// What will be.
     pub put: Vec<Record>,
+    /// What will not be any more.
+    pub delete: Vec<Key>,
 }
 
 /// What a transaction changed.
@@ -29,6 +31,8 @@ pub struct Changes {
     pub revision: Revision,
     /// The records put.
     pub put: Vec<Record>,
+    /// The records deleted.
+    pub deleted: Vec<Key>,
 }
 
 /// A compare failed; nothing was changed.

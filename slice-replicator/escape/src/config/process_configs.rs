@@ -21,6 +21,7 @@ impl ReplicationFile {
             store: OutputPlace::Path(self.control.store.clone()),
             groups_per_node: self.cell.groups_per_node,
             claim_ms: self.timings.claim_ms,
+            slice_crashes_per_minute: self.quotas.slice_crashes_per_minute,
             n_slots: self.cell.slots,
             leases_per_join_max: self.cell.leases_per_node,
             timing: DetectionTiming {
@@ -118,7 +119,6 @@ impl ReplicationFile {
             mirror_mib_per_node: quotas.mirror_mib_per_node,
             link_mbit: quotas.link_mbit,
             bulk_percent: quotas.bulk_percent,
-            slice_crashes_per_minute: quotas.slice_crashes_per_minute,
         }
     }
 

@@ -41,7 +41,10 @@ fn the_files_defaults_are_the_codes_defaults() {
     assert_eq!(orchestrator.timing, DetectionTiming::default());
     // What these two processes do where their files say nothing.
     for (config, keys) in [
-        (self::orchestrator(&file), &["groups_per_node", "leases_per_join_max", "claim_ms"][..]),
+        (
+            self::orchestrator(&file),
+            &["groups_per_node", "leases_per_join_max", "claim_ms", "slice_crashes_per_minute"][..],
+        ),
         (edge(&file), &["learned_expiry_s"]),
     ] {
         let mut short = config.clone();
@@ -112,7 +115,6 @@ fn every_key_arrives_at_the_node() {
         ("mirror_mib_per_node = 16", "quotas.mirror_mib_per_node", "16"),
         ("link_mbit = 1000", "quotas.link_mbit", "1000"),
         ("bulk_percent = 10", "quotas.bulk_percent", "10"),
-        ("slice_crashes_per_minute = 9", "quotas.slice_crashes_per_minute", "9"),
         ("orchestrator = \"10.0.0.1:1\"", "orchestrator", "\"10.0.0.1:1\""),
         (
             "orchestrator_heartbeat = \"10.0.0.1:1\"",
@@ -139,6 +141,7 @@ fn every_key_arrives_at_the_orchestrator() {
         ("groups_per_node = 8", "groups_per_node", "8"),
         ("leases_per_node = 3", "leases_per_join_max", "3"),
         ("claim_ms = 5000", "claim_ms", "5000"),
+        ("slice_crashes_per_minute = 9", "slice_crashes_per_minute", "9"),
         ("slots = 32768", "n_slots", "32768"),
         ("suspect_after_ms = 50", "timing.suspect_after_ms", "50"),
         ("progress_timeout_ms = 200", "timing.progress_timeout_ms", "200"),

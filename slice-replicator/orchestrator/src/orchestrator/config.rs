@@ -28,6 +28,9 @@ pub struct OrchestratorProcessConfig {
     /// milliseconds.
     #[serde(default = "default_claim_ms")]
     pub claim_ms: u64,
+    /// Crashes of its guest, less than a minute after one another, with which a slice is given up.
+    #[serde(default = "default_slice_crashes_per_minute")]
+    pub slice_crashes_per_minute: u32,
     /// Limits of failure detection.
     #[serde(default)]
     pub timing: DetectionTiming,
@@ -91,6 +94,10 @@ const fn default_leases_per_join_max() -> u32 {
 
 const fn default_claim_ms() -> u64 {
     10_000
+}
+
+const fn default_slice_crashes_per_minute() -> u32 {
+    2
 }
 
 const fn yes() -> bool {

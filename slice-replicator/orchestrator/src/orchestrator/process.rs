@@ -312,6 +312,7 @@ fn machine_config(config: &OrchestratorProcessConfig) -> Result<OrchestratorConf
         new_placement_seed: config.secrets.placement_seed,
         suspicion: config.timing.suspicion(),
         claim_us: config.claim_ms.saturating_mul(1000),
+        slice_crashes_per_minute: config.slice_crashes_per_minute,
         groups_per_node: config.groups_per_node,
         leases_max: config.n_slots / LEASE_SLOTS,
         leases_per_join_max: config.leases_per_join_max,

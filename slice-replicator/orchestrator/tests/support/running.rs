@@ -26,6 +26,7 @@ pub fn config(authority: &ClusterAuthority, folder: &Folder, timing: DetectionTi
         store: OutputPlace::Path(folder.file("store.redb")),
         groups_per_node: 4,
         claim_ms: 10_000,
+        slice_crashes_per_minute: 2,
         n_slots: 4096,
         leases_per_join_max: 4,
         timing,
