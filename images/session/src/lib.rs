@@ -23,6 +23,8 @@
 //! | `PUT /bytes` | JSON: how many bytes came, how many were not the pattern, BLAKE3 of all |
 //! | `POST /dirty?n=N` | changes exactly N ≤ 65,536 bytes of the heap |
 //! | `GET /session` | JSON about the slice |
+//! | `GET /events?every_ms=N&count=N` | ticks in chunks, one line of JSON each (`{"tick":1,"node":0}`), numbered from 1: the first at once, then one every 10 to 60,000 ms (1,000 unless asked for), without end unless counted. A tick that finds no room waits for it |
+//! | `POST /fault?kind=panic\|loop\|null` | breaks the guest while it works on this slice. Only where the boot command line has `faults=on`; else 404 |
 //!
 //! `HEAD` works where `GET` does. Every reply has `X-Requests` and `X-Chain` ([`chain`]).
 #![no_std]

@@ -218,3 +218,21 @@ fn a_client_that_leaves_in_the_middle_of_a_body_leaves_nothing() {
     world.run_for(SECOND);
     assert_eq!((world.guest.server.sessions(), world.guest.server.counters().closed), (0, 1));
 }
+
+#[test]
+fn an_old_client_that_asks_keeps_its_connection() {
+    let get = "GET /session HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let (all, closed) = replies(get.repeat(3).as_bytes(), &[false; 3]);
+    assert!(!closed);
+    for reply in &all {
+        assert_eq!((reply.status, reply.field("connection")), (200, Some("keep-alive")), "{}", reply.head);
+    }
+    let (reply, closed) = one("GET /session HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n");
+    assert_eq!((reply.field("connection"), closed), (Some("close"), true), "{}", reply.head);
+}
+
+#[test]
+fn nothing_can_be_broken_unless_the_command_line_says_so() {
+    let (reply, closed) = one("POST /fault?kind=panic HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((reply.status, closed), (404, false), "{}", reply.head);
+}

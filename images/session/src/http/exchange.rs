@@ -2,13 +2,15 @@
 
 use crate::chain::{self, EMPTY_HASH, Link};
 use crate::http::body::{BodyReader, Piece};
+use crate::http::connection::Connection;
 use crate::http::head::{Framing, HEAD_MAX, Head, METHOD_MAX, Parsed, Refusal, TARGET_MAX, parse, refusal};
 use crate::http::heap::SliceHeap;
 use crate::http::kv::{Map, Value};
 use crate::http::outgoing::Outgoing;
-use crate::http::reply::{BYTES, JSON, REPLY_ROOM, ReplyHead, SMALL, TEXT, refusal_body};
-use crate::http::route::{Action, route};
+use crate::http::reply::{BYTES, JSON, JSON_LINES, REPLY_ROOM, ReplyHead, SMALL, TEXT, refusal_body};
+use crate::http::route::{Action, NOTHING, route};
 use crate::http::sink::{Sink, VALUE_MAX};
+use crate::http::ticks::Ticks;
 use crate::tcp::Pipe;
 use crate::text::Text;
 use core::mem::MaybeUninit;
@@ -21,6 +23,7 @@ const HEAD_GUESS: usize = 512;
 const FULL: Refusal = refusal(507, "the session's heap is full");
 const TOO_LARGE: Refusal = refusal(413, "a value may have 131072 bytes at most");
 const NO_LENGTH: Refusal = refusal(411, "PUT needs Content-Length or chunked");
+const NO_CHUNKS: Refusal = refusal(505, "events come in chunks: HTTP/1.1 is wanted");
 const DAMAGED: Refusal = refusal(500, "the session's heap is damaged");
 
 /// State that is needed only while a body is read, so that it is not part of every checkpoint.
@@ -37,9 +40,11 @@ enum Phase {
     /// Between requests; so many bytes of a head were seen and are not a whole one.
     Head { seen: u32 },
     /// Reading a body.
-    Body { reader: BodyReader, sink: Sink, method_len: u32, target_len: u32, close: u32 },
+    Body { reader: BodyReader, sink: Sink, method_len: u32, target_len: u32, connection: Connection },
     /// Sending a large body.
-    Reply { out: Outgoing, close: u32 },
+    Reply { out: Outgoing, connection: Connection },
+    /// Sending ticks.
+    Ticks { ticks: Ticks, connection: Connection },
     /// Closed by us: what still comes is thrown away.
     Closed,
 }
@@ -52,6 +57,10 @@ pub(crate) struct Place {
     pub node: u32,
     /// Drawn by this guest for this turn: no other guest, and no other run of the same request, has it.
     pub draw: u64,
+    /// The slice's clock, us.
+    pub clock: i64,
+    /// Requests may break the guest.
+    pub faults: bool,
 }
 
 /// The HTTP state of a session.
@@ -78,6 +87,7 @@ pub(crate) struct HttpState {
 enum Answer {
     Small { status: u16, content_type: &'static str, body: Text<SMALL>, allow: Option<&'static str> },
     Large(Outgoing),
+    Ticks(Ticks),
     Empty(u16),
 }
 
@@ -114,6 +124,14 @@ impl HttpState {
         matches!(self.phase, Phase::Head { .. })
     }
 
+    /// Slice clock at which there is something to do though nothing came.
+    pub(crate) const fn wake_at(&self) -> Option<i64> {
+        match self.phase {
+            Phase::Ticks { ticks, .. } => Some(ticks.due_at()),
+            _ => None,
+        }
+    }
+
     /// Ends a session that is idle.
     pub(crate) fn close(&mut self, pipe: &mut Pipe<'_>) {
         self.phase = Phase::Closed;
@@ -128,7 +146,8 @@ impl Exchange<'_, '_> {
             let went_on = match self.state.phase {
                 Phase::Head { seen } => self.read_head(seen as usize),
                 Phase::Body { .. } => self.read_body(),
-                Phase::Reply { out, close } => self.send_large(out, close != 0),
+                Phase::Reply { out, connection } => self.send_large(out, connection),
+                Phase::Ticks { ticks, connection } => self.send_tick(ticks, connection),
                 Phase::Closed => {
                     self.pipe.skip(self.pipe.available());
                     false
@@ -191,9 +210,10 @@ impl Exchange<'_, '_> {
             (Action::PutValue(_) | Action::TakeBytes, Framing::Absent) => {
                 return self.refuse_and_close(NO_LENGTH, false);
             }
+            (Action::Tick(_), _) if head.old => return self.refuse_and_close(NO_CHUNKS, false),
             (_, Framing::Length(n)) if stores && n > VALUE_MAX => return self.refuse_and_close(TOO_LARGE, false),
             (_, Framing::Absent | Framing::Length(0)) if !stores && action != Action::TakeBytes => {
-                return self.finish(head.method, head.target, head.close, Sink::Hash, &EMPTY_HASH);
+                return self.finish(head.method, head.target, head.connection, Sink::Hash, &EMPTY_HASH);
             }
             _ => {}
         }
@@ -213,7 +233,7 @@ impl Exchange<'_, '_> {
             sink,
             method_len: method.len() as u32,
             target_len: target.len() as u32,
-            close: u32::from(head.close),
+            connection: head.connection,
         };
         if head.expect_continue {
             self.pipe.write(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -221,7 +241,7 @@ impl Exchange<'_, '_> {
     }
 
     fn read_body(&mut self) -> bool {
-        let Phase::Body { mut reader, mut sink, method_len, target_len, close } = self.state.phase else {
+        let Phase::Body { mut reader, mut sink, method_len, target_len, connection } = self.state.phase else {
             return false;
         };
         if self.pipe.space() < REPLY_ROOM {
@@ -259,10 +279,10 @@ impl Exchange<'_, '_> {
                 let method = method.get(..method_len as usize).map(text).unwrap_or_default();
                 let target = target.get(..target_len as usize).map(text).unwrap_or_default();
                 self.state.phase = Phase::Head { seen: 0 };
-                self.finish(method, target, close != 0, sink, &hash);
+                self.finish(method, target, connection, sink, &hash);
             }
             None => {
-                self.state.phase = Phase::Body { reader, sink, method_len, target_len, close };
+                self.state.phase = Phase::Body { reader, sink, method_len, target_len, connection };
                 if taken == 0 && self.pipe.at_end() {
                     // The client left in the middle of a body.
                     sink.free(&mut self.heap);
@@ -282,7 +302,7 @@ impl Exchange<'_, '_> {
     }
 
     /// The request was read to its end: count it, execute it, answer it.
-    fn finish(&mut self, method: &str, target: &str, close: bool, sink: Sink, body: &Link) {
+    fn finish(&mut self, method: &str, target: &str, connection: Connection, sink: Sink, body: &Link) {
         self.state.chain = chain::next(&self.state.chain, method.as_bytes(), target.as_bytes(), body);
         self.state.requests += 1;
         let previous_token = self.state.token;
@@ -291,7 +311,7 @@ impl Exchange<'_, '_> {
             HeapError::NoRoom { .. } | HeapError::BadSize { .. } => refused(FULL, None),
             _ => refused(DAMAGED, None),
         });
-        self.answer(answer, previous_token, method == "HEAD", close);
+        self.answer(answer, previous_token, method == "HEAD", connection);
     }
 
     fn execute(&mut self, action: Action<'_>, sink: Sink, body: &Link) -> Result<Answer, HeapError> {
@@ -311,6 +331,9 @@ impl Exchange<'_, '_> {
                 t.str(",\"blake3\":\"").hex(body).str("\"}\n");
                 small(200, JSON, t)
             }
+            (Action::Tick(ticks), _) => Answer::Ticks(ticks),
+            (Action::Fault(kind), _) if self.place.faults => kind.happen(),
+            (Action::Fault(_), _) => refused(NOTHING, None),
             (Action::Describe, _) => small(200, JSON, describe(state, self.place)),
             (Action::Dirty(n), _) => {
                 self.heap.with(|heap| dirty(heap, &mut state.dirty, n))?;
@@ -348,13 +371,13 @@ impl Exchange<'_, '_> {
         })
     }
 
-    fn answer(&mut self, answer: Answer, previous_token: u64, head_only: bool, close: bool) {
+    fn answer(&mut self, answer: Answer, previous_token: u64, head_only: bool, connection: Connection) {
         let mut head = ReplyHead {
             status: 200,
             content_type: BYTES,
-            length: 0,
+            length: Some(0),
             allow: None,
-            close,
+            connection,
             requests: self.state.requests,
             chain: self.state.chain,
             token: self.state.token,
@@ -363,40 +386,56 @@ impl Exchange<'_, '_> {
         match answer {
             Answer::Small { status, content_type, body, allow } => {
                 let body = body.as_bytes();
-                head = ReplyHead { status, content_type, allow, length: body.len() as u64, ..head };
+                head = ReplyHead { status, content_type, allow, length: Some(body.len() as u64), ..head };
                 head.write(self.pipe, if head_only { &[] } else { body });
             }
             Answer::Empty(status) => ReplyHead { status, ..head }.write(self.pipe, &[]),
             Answer::Large(out) => {
-                head.length = out.len();
+                head.length = Some(out.len());
                 head.write(self.pipe, &[]);
-                if !head_only && head.length > 0 {
-                    self.state.phase = Phase::Reply { out, close: u32::from(close) };
+                if !head_only && out.len() > 0 {
+                    self.state.phase = Phase::Reply { out, connection };
+                    return;
+                }
+            }
+            Answer::Ticks(ticks) => {
+                ReplyHead { content_type: JSON_LINES, length: None, ..head }.write(self.pipe, &[]);
+                if !head_only {
+                    self.state.phase = Phase::Ticks { ticks, connection };
                     return;
                 }
             }
         }
-        if close {
+        if connection == Connection::Ends {
             self.state.close(self.pipe);
         }
     }
 
     fn refuse_and_close(&mut self, r: Refusal, head_only: bool) {
         // Nothing was executed, so there is nothing new to remember.
-        self.answer(refused(r, None), self.state.token, head_only, true);
+        self.answer(refused(r, None), self.state.token, head_only, Connection::Ends);
     }
 
-    fn send_large(&mut self, mut out: Outgoing, close: bool) -> bool {
+    fn send_large(&mut self, mut out: Outgoing, connection: Connection) -> bool {
         let heap = &mut self.heap;
         let sent = self.pipe.fill(|space| out.fill(heap, space));
         self.state.phase = match out.len() {
             0 => Phase::Head { seen: 0 },
-            _ => Phase::Reply { out, close: u32::from(close) },
+            _ => Phase::Reply { out, connection },
         };
-        if out.len() == 0 && close {
+        if out.len() == 0 && connection == Connection::Ends {
             self.state.close(self.pipe);
         }
         sent > 0 || out.len() == 0
+    }
+
+    fn send_tick(&mut self, mut ticks: Ticks, connection: Connection) -> bool {
+        let over = ticks.run(self.place.clock, self.place.node, self.pipe);
+        self.state.phase = if over { Phase::Head { seen: 0 } } else { Phase::Ticks { ticks, connection } };
+        if over && connection == Connection::Ends {
+            self.state.close(self.pipe);
+        }
+        over
     }
 }
 

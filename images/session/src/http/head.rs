@@ -1,5 +1,7 @@
 //! Request heads: what they ask for and how their body is framed.
 
+use crate::http::connection::Connection;
+
 /// Bytes that a request line and its header fields may take.
 pub(crate) const HEAD_MAX: usize = 4096;
 /// Bytes of a request target.
@@ -39,8 +41,10 @@ pub(crate) struct Head<'a> {
     pub method: &'a str,
     pub target: &'a str,
     pub framing: Framing,
-    /// The connection ends with the reply.
-    pub close: bool,
+    /// What becomes of the connection behind the reply.
+    pub connection: Connection,
+    /// Spoken in HTTP/1.0: the reply cannot be chunked.
+    pub old: bool,
     /// The client waits for `100 Continue`.
     pub expect_continue: bool,
 }
@@ -76,8 +80,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed<'_> {
     match read_fields(request.headers, minor) {
         _ if target.len() > TARGET_MAX => Parsed::Bad(refusal(414, "the request target is longer than 1024 bytes")),
         _ if method.len() > METHOD_MAX => Parsed::Bad(refusal(501, "unknown method")),
-        Ok((framing, close, expect_continue)) => {
-            Parsed::Whole(Head { method, target, framing, close, expect_continue }, len)
+        Ok((framing, connection, expect_continue)) => {
+            Parsed::Whole(Head { method, target, framing, connection, old: minor == 0, expect_continue }, len)
         }
         Err(r) => Parsed::Bad(r),
     }
@@ -92,10 +96,10 @@ fn too_long(bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Framing, close, expect. Anything that two readers could take differently is refused (RFC 9112, sections 6.3 and 11.2).
-fn read_fields(fields: &[httparse::Header<'_>], minor: u8) -> Result<(Framing, bool, bool), Refusal> {
+/// Framing, connection, expect. Anything that two readers could take differently is refused (RFC 9112, sections 6.3 and 11.2).
+fn read_fields(fields: &[httparse::Header<'_>], minor: u8) -> Result<(Framing, Connection, bool), Refusal> {
     let (mut length, mut chunked, mut hosts, mut expect) = (None, false, 0, false);
-    let mut close = minor == 0;
+    let (mut close, mut keep) = (false, minor > 0);
     for field in fields {
         let (name, value) = (field.name, trimmed(field.value));
         if name.eq_ignore_ascii_case("content-length") {
@@ -110,7 +114,9 @@ fn read_fields(fields: &[httparse::Header<'_>], minor: u8) -> Result<(Framing, b
         } else if name.eq_ignore_ascii_case("host") {
             hosts += 1;
         } else if name.eq_ignore_ascii_case("connection") {
-            close |= value.split(|b| *b == b',').any(|token| trimmed(token).eq_ignore_ascii_case(b"close"));
+            let mut tokens = value.split(|b| *b == b',').map(trimmed);
+            close |= tokens.clone().any(|token| token.eq_ignore_ascii_case(b"close"));
+            keep |= tokens.any(|token| token.eq_ignore_ascii_case(b"keep-alive"));
         } else if name.eq_ignore_ascii_case("expect") {
             if !value.eq_ignore_ascii_case(b"100-continue") {
                 return Err(refusal(417, "the only expectation known here is 100-continue"));
@@ -128,7 +134,12 @@ fn read_fields(fields: &[httparse::Header<'_>], minor: u8) -> Result<(Framing, b
         (Some(n), false) => Framing::Length(n),
         (None, false) => Framing::Absent,
     };
-    Ok((framing, close, expect))
+    let connection = match (close || !keep, minor) {
+        (true, _) => Connection::Ends,
+        (false, 0) => Connection::StaysAndSays,
+        (false, _) => Connection::Stays,
+    };
+    Ok((framing, connection, expect))
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Refusal> {
@@ -200,6 +211,7 @@ mod tests {
         }
         let whole = parse(b"GET /x HTTP/1.1\r\nhost: a\r\nConnection: foo, Close\r\nEXPECT: 100-continue\r\n\r\nrest");
         let Parsed::Whole(head, len) = whole else { panic!("{whole:?}") };
-        assert_eq!((head.method, head.target, head.close, head.expect_continue, len), ("GET", "/x", true, true, 74));
+        assert_eq!((head.method, head.target, head.connection), ("GET", "/x", Connection::Ends));
+        assert_eq!((head.old, head.expect_continue, len), (false, true, 74));
     }
 }

@@ -1,7 +1,9 @@
 //! HTTP/1.1 (RFC 9110, 9112) for one session.
 
 mod body;
+mod connection;
 mod exchange;
+mod fault;
 mod head;
 mod heap;
 mod kv;
@@ -9,6 +11,8 @@ mod outgoing;
 mod reply;
 mod route;
 mod sink;
+mod ticks;
 
 pub(crate) use exchange::{BodyScratch, Exchange, HttpState, Place};
+pub(crate) use fault::wanted as faults_wanted;
 pub(crate) use heap::SliceHeap;

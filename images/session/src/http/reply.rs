@@ -1,6 +1,7 @@
 //! Reply heads and small replies.
 
 use crate::chain::Link;
+use crate::http::connection::Connection;
 use crate::http::head::Refusal;
 use crate::tcp::Pipe;
 use crate::text::Text;
@@ -15,9 +16,10 @@ pub(crate) const SMALL: usize = 400;
 pub(crate) struct ReplyHead {
     pub status: u16,
     pub content_type: &'static str,
-    pub length: u64,
+    /// Bytes of the body; `None`: they come in chunks.
+    pub length: Option<u64>,
     pub allow: Option<&'static str>,
-    pub close: bool,
+    pub connection: Connection,
     pub requests: u64,
     pub chain: Link,
     pub token: u64,
@@ -26,6 +28,7 @@ pub(crate) struct ReplyHead {
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const BYTES: &str = "application/octet-stream";
+pub(crate) const JSON_LINES: &str = "application/jsonl";
 pub(crate) const TEXT: &str = "text/plain";
 
 impl ReplyHead {
@@ -34,7 +37,11 @@ impl ReplyHead {
         let mut t = Text::<REPLY_ROOM>::new();
         t.str("HTTP/1.1 ").dec(u64::from(self.status)).str(" ").str(reason(self.status));
         if self.status != 204 {
-            t.str("\r\nContent-Type: ").str(self.content_type).str("\r\nContent-Length: ").dec(self.length);
+            t.str("\r\nContent-Type: ").str(self.content_type);
+            match self.length {
+                Some(length) => t.str("\r\nContent-Length: ").dec(length),
+                None => t.str("\r\nTransfer-Encoding: chunked"),
+            };
         }
         t.str("\r\nX-Requests: ").dec(self.requests).str("\r\nX-Chain: ").hex(&self.chain);
         t.str("\r\nX-Token: ").hex(&self.token.to_be_bytes());
@@ -42,7 +49,7 @@ impl ReplyHead {
         if let Some(allow) = self.allow {
             t.str("\r\nAllow: ").str(allow);
         }
-        t.str(if self.close { "\r\nConnection: close\r\n\r\n" } else { "\r\n\r\n" }).raw(body);
+        t.str(self.connection.field()).str("\r\n\r\n").raw(body);
         pipe.write(t.as_bytes());
     }
 }

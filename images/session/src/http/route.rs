@@ -1,6 +1,8 @@
 //! Which request means what.
 
+use crate::http::fault::FaultKind;
 use crate::http::head::{BODY_MAX, Refusal, decimal, refusal};
+use crate::http::ticks::Ticks;
 
 /// Bytes of a key.
 pub(crate) const KEY_MAX: usize = 255;
@@ -18,10 +20,16 @@ pub(crate) enum Action<'a> {
     TakeBytes,
     Dirty(usize),
     Describe,
+    Tick(Ticks),
+    /// Only where drills may break things; else there is no such resource.
+    Fault(FaultKind),
     /// Refused; with the methods that would not be, for 405.
     Refuse(Refusal, Option<&'static str>),
 }
 
+/// What a target that means nothing is refused with.
+pub(crate) const NOTHING: Refusal = refusal(404, "no such resource");
+const BAD_TICKS: Refusal = refusal(400, "the query may have every_ms=NUMBER, 10 to 60000, and count=NUMBER, not 0");
 const BAD_N: Refusal = refusal(400, "the query must be n=NUMBER, and within bounds");
 
 /// What a request asks for. `HEAD` is what `GET` is; the reply knows the difference.
@@ -62,7 +70,10 @@ pub(crate) fn route<'a>(method: &str, target: &'a str) -> Action<'a> {
         ("/dirty", _) => other("POST"),
         ("/session", _) if get => Action::Describe,
         ("/session", _) => other("GET, HEAD"),
-        _ => Action::Refuse(refusal(404, "no such resource"), None),
+        ("/events", _) if get => Ticks::of_query(query).map_or(Action::Refuse(BAD_TICKS, None), Action::Tick),
+        ("/events", _) => other("GET, HEAD"),
+        ("/fault", "POST") => FaultKind::of_query(query).map_or(Action::Refuse(NOTHING, None), Action::Fault),
+        _ => Action::Refuse(NOTHING, None),
     }
 }
 
@@ -111,6 +122,12 @@ mod tests {
             ("POST", "/dirty?n=65536", 200),
             ("POST", "/dirty?n=65537", 400),
             ("GET", "/counter", 405),
+            ("GET", "/events", 200),
+            ("GET", "/events?count=3&every_ms=10", 200),
+            ("GET", "/events?every_ms=1", 400),
+            ("POST", "/events", 405),
+            ("GET", "/fault?kind=panic", 404),
+            ("POST", "/fault?kind=", 404),
         ] {
             assert_eq!(status(method, target), want, "{method} {target}");
         }

@@ -68,7 +68,7 @@ impl<H: Host> Server<H> {
         let n_slots = memory.n_slots();
         Self {
             tcp: TcpLayer::new(memory, host, params.ip, params.mac, params.image_id, seed),
-            session: SessionLayer::new(memory, params.node, params.idle_timeout_s, seed.rotate_left(32)),
+            session: SessionLayer::new(memory, params, seed.rotate_left(32)),
             memory,
             pool: SlotPool::new(n_slots),
             timers: Timers::new(n_slots),

@@ -62,8 +62,8 @@ impl<H: Host> Server<H> {
         let over = self.tcp.settle(state, resent);
         state.header.closed = u16::from(over);
         let mut deadline = if over { 0 } else { self.tcp.deadline(state) };
-        if let Some(idle_at) = self.session.idle_at(state).filter(|at| *at > state.header.clock) {
-            deadline = deadline.min(idle_at - state.header.clock + self.tcp.wire.host.now_us());
+        if let Some(wake_at) = self.session.wake_at(state) {
+            deadline = deadline.min(wake_at - state.header.clock + self.tcp.wire.host.now_us());
         }
         After {
             over,
@@ -105,8 +105,8 @@ impl<H: Host> Server<H> {
         let state = unsafe { &mut *place };
         let tcp = self.tcp.deadline(state);
         let clock = self.tcp.slice_time(slot, now).max(state.header.clock);
-        let idle = self.session.idle_at(state).filter(|at| *at > state.header.clock).map(|at| at - clock + now);
-        let at = idle.map_or(tcp, |idle| idle.min(tcp));
+        let wake = self.session.wake_at(state).map(|at| at - clock + now);
+        let at = wake.map_or(tcp, |wake| wake.min(tcp));
         if at > now {
             self.timers.arm(slot, at);
         } else if self.run(slot, TcpEvent::Timer).is_err() {

@@ -1,13 +1,14 @@
 //! The session layer of this guest.
 
 use crate::clock::SECOND;
-use crate::http::{Exchange, Place, SliceHeap};
+use crate::http::{Exchange, Place, SliceHeap, faults_wanted};
 use crate::memory::Memory;
 use crate::session::SessionKind;
 use crate::slot::{SESSION_LAYER, SlotState};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use escape_abi::BootParams;
 use escape_arena::Heap;
 use escape_capsule::{CapsuleHandle, CapsuleId, CapsuleList, LayerId, SliceError, SliceKey};
 
@@ -19,14 +20,22 @@ pub(crate) struct SessionLayer {
     node: u32,
     /// Idle time after which a session is closed, us; 0 = never.
     idle_us: i64,
+    /// Requests may break the guest (`POST /fault`).
+    faults: bool,
     /// Grows with every turn, from a random start.
     draws: Cell<u64>,
 }
 
 impl SessionLayer {
-    pub(crate) fn new(memory: Memory, node: u32, idle_timeout_s: u32, seed: u64) -> Self {
-        let plugged = vec![0; memory.n_slots() as usize];
-        Self { memory, plugged, node, idle_us: i64::from(idle_timeout_s) * SECOND, draws: Cell::new(seed) }
+    pub(crate) fn new(memory: Memory, params: &BootParams, seed: u64) -> Self {
+        Self {
+            memory,
+            plugged: vec![0; memory.n_slots() as usize],
+            node: params.node,
+            idle_us: i64::from(params.idle_timeout_s) * SECOND,
+            faults: faults_wanted(&params.cmdline),
+            draws: Cell::new(seed),
+        }
     }
 
     /// A session begins.
@@ -54,7 +63,8 @@ impl SessionLayer {
                 Some(SessionKind::Http) => {
                     let (before, mut extent) = (session.http.requests, session.http.heap_extent);
                     let generation = self.memory.refs().word(key.slot).generation();
-                    let place = Place { key, generation, node: self.node, draw: self.draw() };
+                    let (node, clock, faults) = (self.node, header.clock, self.faults);
+                    let place = Place { key, generation, node, draw: self.draw(), clock, faults };
                     let heap = SliceHeap::new(heap, &mut extent);
                     Exchange { state: &mut session.http, scratch, heap, pipe, place }.run();
                     session.http.heap_extent = extent;
@@ -81,9 +91,11 @@ impl SessionLayer {
         next
     }
 
-    /// Slice clock at which the session is idle for too long.
-    pub(crate) fn idle_at(&self, state: &SlotState) -> Option<i64> {
-        (self.idle_us > 0).then(|| state.session.active_at + self.idle_us)
+    /// Slice clock at which the session has something to do though nothing came: it is idle for too long, or a tick is due. What
+    /// could not be done at its time waits for what hinders it, not for a time.
+    pub(crate) fn wake_at(&self, state: &SlotState) -> Option<i64> {
+        let idle = (self.idle_us > 0).then(|| state.session.active_at + self.idle_us);
+        [idle, state.session.http.wake_at()].into_iter().flatten().filter(|at| *at > state.header.clock).min()
     }
 }
 
