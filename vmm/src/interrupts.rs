@@ -87,18 +87,22 @@ pub struct Interrupts {
     pub rng: Interrupt,
     /// The control ring.
     pub control: Interrupt,
+    /// Nudges.
+    pub nudge: Interrupt,
     /// The serial port.
     pub serial: Interrupt,
 }
 
 impl Interrupts {
-    /// Creates the lines and routes them: device `i` to vector `DEVICE0 + i`, the control ring to `CONTROL`.
+    /// Creates the lines and routes them: device `i` to vector `DEVICE0 + i`, the control ring to `CONTROL`,
+    /// nudges to `NUDGE`.
     /// The interrupt chips must exist.
     pub fn new(vm: &VmFd) -> Result<Self, InterruptError> {
         let messages = [
             ("virtio-net", u32::from(vector::DEVICE0) + device::NET as u32),
             ("virtio-rng", u32::from(vector::DEVICE0) + device::RNG as u32),
             ("control", u32::from(vector::CONTROL)),
+            ("nudge", u32::from(vector::NUDGE)),
         ];
         let mut table = vec![pin_route(SERIAL_PIN)];
         table.extend((FIRST_MSI_GSI..).zip(messages).map(|(gsi, (_, data))| message_route(gsi, data)));
@@ -113,6 +117,7 @@ impl Interrupts {
             net: line(0, "virtio-net")?,
             rng: line(1, "virtio-rng")?,
             control: line(2, "control")?,
+            nudge: line(3, "nudge")?,
             serial: connect(vm, SERIAL_PIN, "serial")?,
         })
     }

@@ -67,6 +67,7 @@ pub struct Vm {
     net: Net,
     rng: Rng,
     control: Control,
+    nudge: Interrupt,
     bus: Arc<Bus>,
     report: Arc<ExitReport>,
     image: Cow<'static, [u8]>,
@@ -107,6 +108,7 @@ impl Vm {
             net: Net::new(Arc::clone(net_transport), tap, mirror),
             rng: Rng::new(Arc::clone(rng_transport)).map_err(io_error("/dev/urandom"))?,
             control: Control::new(Arc::clone(control_pages), interrupts.control, Arc::clone(&bus.doorbell)),
+            nudge: interrupts.nudge,
             machine,
             bus: Arc::new(bus),
             report,
@@ -206,6 +208,19 @@ impl Vm {
     pub fn resume(&mut self) {
         if let VcpuPlace::Running(thread) = &self.vcpu {
             thread.resume();
+        }
+    }
+
+    /// Tells a guest that uses its processor without a sign of life to break off what it is at, if it goes on for long.
+    pub fn nudge(&self) {
+        self.nudge.raise();
+    }
+
+    /// Processor time that the guest's present life has used, microseconds; `None` when it does not run.
+    pub fn processor_us(&self) -> Option<u64> {
+        match &self.vcpu {
+            VcpuPlace::Running(thread) => thread.processor_us(),
+            _ => None,
         }
     }
 

@@ -46,6 +46,9 @@ pub mod vector {
     pub const CONTROL: u8 = 0x38;
     /// The guest's own APIC timer.
     pub const TIMER: u8 = 0x39;
+    /// The guest has used its processor for a while without a sign of life: after several in one turn of its main loop it
+    /// breaks that turn off.
+    pub const NUDGE: u8 = 0x3a;
 }
 
 /// Guest-physical address of a slot.

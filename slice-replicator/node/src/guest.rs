@@ -120,9 +120,11 @@ impl Node {
     /// Asks the guest for a sign of life.
     pub(crate) fn watch_guest(&mut self, now: u64) {
         let pong = self.vm.control().pong();
-        match self.guest_watch.look(now, pong) {
+        let processor_us = self.vm.processor_us().unwrap_or(0);
+        match self.guest_watch.look(now, pong, processor_us) {
             Look::Fine => {}
             Look::Ping(number) => self.vm.control().ping(number),
+            Look::Nudge => self.vm.nudge(),
             Look::Hung => self.guest_down("no sign of life from its main loop"),
         }
     }

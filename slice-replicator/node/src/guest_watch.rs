@@ -4,6 +4,12 @@ use escape_engine::Micros;
 
 /// Time between pings, microseconds: an idle guest is woken this often and no more.
 const PING_EVERY_US: u64 = 10_000;
+/// Processor time of the guest behind each nudge, microseconds. A guest that waits for the processor uses none.
+const NUDGE_EVERY_US: u64 = 10_000;
+/// Nudges that a guest gets: it breaks off at the fifth what it is at (`escape_abi::layout::vector::NUDGE`).
+const NUDGES_MAX: u32 = 7;
+/// A guest that works gets this many times the patience, so that its nudges can do their work on a busy machine.
+const WORKING_PATIENCE: u64 = 4;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +18,8 @@ pub enum Look {
     Fine,
     /// Raise the ping to this number.
     Ping(u64),
+    /// It works and does not answer: nudge it.
+    Nudge,
     /// No answer for too long: the guest hangs.
     Hung,
 }
@@ -22,6 +30,9 @@ pub struct GuestWatch {
     timeout_us: u64,
     number: u64,
     asked_at: Option<Micros>,
+    /// The guest's processor time at the ping, or at the last nudge since.
+    nudged_at_processor_us: u64,
+    nudges: u32,
     next_at: Micros,
     running: bool,
     looked_at: Micros,
@@ -30,7 +41,16 @@ pub struct GuestWatch {
 impl GuestWatch {
     /// A watch with this patience.
     pub const fn new(timeout_us: u64) -> Self {
-        Self { timeout_us, number: 0, asked_at: None, next_at: 0, running: false, looked_at: 0 }
+        Self {
+            timeout_us,
+            number: 0,
+            asked_at: None,
+            nudged_at_processor_us: 0,
+            nudges: 0,
+            next_at: 0,
+            running: false,
+            looked_at: 0,
+        }
     }
 
     /// The guest said that it is up.
@@ -43,8 +63,8 @@ impl GuestWatch {
         self.running = false;
     }
 
-    /// Looks at the guest's last answer.
-    pub fn look(&mut self, now: Micros, pong: u64) -> Look {
+    /// Looks at the guest's last answer, and at the processor time that it has used (microseconds).
+    pub fn look(&mut self, now: Micros, pong: u64, processor_us: u64) -> Look {
         if !self.running {
             return Look::Fine;
         }
@@ -57,8 +77,7 @@ impl GuestWatch {
         self.looked_at = now;
         match self.asked_at {
             Some(_) if pong == self.number => self.asked_at = None,
-            Some(at) if now.saturating_sub(at) > self.timeout_us => return Look::Hung,
-            Some(_) => return Look::Fine,
+            Some(at) => return self.unanswered(now.saturating_sub(at), processor_us),
             None => {}
         }
         if now < self.next_at {
@@ -67,7 +86,21 @@ impl GuestWatch {
         self.number += 1;
         self.next_at = now + PING_EVERY_US;
         self.asked_at = Some(now);
+        (self.nudged_at_processor_us, self.nudges) = (processor_us, 0);
         Look::Ping(self.number)
+    }
+
+    /// A ping has waited for so long. A guest that works is nudged first: if it is one slice that does not end, that one
+    /// is lost and the guest lives.
+    fn unanswered(&mut self, waited_us: u64, processor_us: u64) -> Look {
+        let worked_us = processor_us.saturating_sub(self.nudged_at_processor_us);
+        if worked_us >= NUDGE_EVERY_US && self.nudges < NUDGES_MAX {
+            (self.nudged_at_processor_us, self.nudges) = (processor_us, self.nudges + 1);
+            return Look::Nudge;
+        }
+        let works = (1..NUDGES_MAX).contains(&self.nudges);
+        let patience_us = if works { self.timeout_us * WORKING_PATIENCE } else { self.timeout_us };
+        if waited_us > patience_us { Look::Hung } else { Look::Fine }
     }
 }
 
@@ -78,12 +111,12 @@ mod tests {
     #[test]
     fn an_answered_ping_is_fine_and_an_unanswered_one_is_not() {
         let mut w = GuestWatch::new(100_000);
-        assert_eq!(w.look(0, 0), Look::Fine, "not up yet");
+        assert_eq!(w.look(0, 0, 0), Look::Fine, "not up yet");
         w.ready(0);
-        assert_eq!(w.look(0, 0), Look::Ping(1));
-        assert_eq!(w.look(1_000, 1), Look::Fine);
-        assert_eq!(w.look(10_000, 1), Look::Ping(2));
-        let hung_at = (11..300).map(|ms| ms * 1000).find(|t| w.look(*t, 1) == Look::Hung);
+        assert_eq!(w.look(0, 0, 0), Look::Ping(1));
+        assert_eq!(w.look(1_000, 1, 0), Look::Fine);
+        assert_eq!(w.look(10_000, 1, 0), Look::Ping(2));
+        let hung_at = (11..300).map(|ms| ms * 1000).find(|t| w.look(*t, 1, 0) == Look::Hung);
         assert_eq!(hung_at, Some(111_000));
     }
 
@@ -91,8 +124,40 @@ mod tests {
     fn an_own_pause_is_not_the_guests_fault() {
         let mut w = GuestWatch::new(100_000);
         w.ready(0);
-        assert_eq!(w.look(0, 0), Look::Ping(1));
-        assert_eq!(w.look(500_000, 0), Look::Fine);
-        assert_eq!(w.look(510_000, 1), Look::Ping(2));
+        assert_eq!(w.look(0, 0, 0), Look::Ping(1));
+        assert_eq!(w.look(500_000, 0, 0), Look::Fine);
+        assert_eq!(w.look(510_000, 1, 0), Look::Ping(2));
+    }
+
+    #[test]
+    fn a_guest_that_works_without_an_answer_is_nudged_before_it_is_hung() {
+        let mut w = GuestWatch::new(100_000);
+        w.ready(0);
+        assert_eq!(w.look(0, 0, 500), Look::Ping(1));
+        // It has half of a processor.
+        let looks: Vec<Look> = (1..500).map(|ms| w.look(ms * 1000, 0, 500 + ms * 500)).collect();
+        let nudged: Vec<usize> = (1..500).filter(|ms| looks[ms - 1] == Look::Nudge).collect();
+        assert_eq!(nudged, [20, 40, 60, 80, 100, 120, 140]);
+        assert_eq!(looks.iter().position(|look| *look == Look::Hung), Some(140), "all nudges were in vain");
+    }
+
+    #[test]
+    fn a_guest_that_answers_after_a_nudge_is_fine() {
+        let mut w = GuestWatch::new(100_000);
+        w.ready(0);
+        assert_eq!(w.look(0, 0, 0), Look::Ping(1));
+        let nudges = (1..60).filter(|ms| w.look(ms * 1000, 0, ms * 1000) == Look::Nudge).count();
+        assert_eq!(nudges, 5);
+        assert_eq!(w.look(60_000, 1, 60_000), Look::Ping(2));
+        assert_eq!(w.look(69_000, 1, 69_000), Look::Fine, "nudges are counted anew");
+    }
+
+    #[test]
+    fn a_guest_that_gets_little_processor_time_is_hung_in_the_end() {
+        let mut w = GuestWatch::new(100_000);
+        w.ready(0);
+        assert_eq!(w.look(0, 0, 0), Look::Ping(1));
+        let hung_at = (1..1000).find(|ms| w.look(ms * 1000, 0, ms * 100) == Look::Hung);
+        assert_eq!(hung_at, Some(401));
     }
 }

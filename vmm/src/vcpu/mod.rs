@@ -6,6 +6,7 @@ pub mod fault;
 pub mod kick_signal;
 pub mod metrics;
 pub mod pristine;
+mod processor_time;
 pub mod requests;
 pub mod runner;
 pub mod thread;

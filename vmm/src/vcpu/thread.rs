@@ -4,7 +4,7 @@ use super::bus::Bus;
 use super::error::VcpuError;
 use super::fault::Injection;
 use super::requests::Requests;
-use super::{kick_signal, runner};
+use super::{kick_signal, processor_time, runner};
 use crate::exit::ExitReport;
 use kvm_ioctls::VcpuFd;
 use std::sync::Arc;
@@ -86,6 +86,11 @@ impl VcpuThread {
             std::thread::sleep(Duration::from_micros(50));
         }
         true
+    }
+
+    /// Processor time of the thread, microseconds; `None` once it has ended.
+    pub fn processor_us(&self) -> Option<u64> {
+        (!self.handle.is_finished()).then(|| processor_time::of_thread_us(&self.handle))?
     }
 
     /// Lets a paused vCPU go on.

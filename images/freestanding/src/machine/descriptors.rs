@@ -60,6 +60,7 @@ pub(super) fn fill_idt() {
         table[usize::from(vector)] = gate(interrupts::counted(), IST_INTERRUPT, 0);
     }
     table[usize::from(vector::TIMER)] = gate(interrupts::timer(), IST_INTERRUPT, 0);
+    table[usize::from(vector::NUDGE)] = gate(interrupts::nudge(), IST_INTERRUPT, 0);
     table[interrupts::SPURIOUS_VECTOR] = gate(interrupts::spurious(), IST_INTERRUPT, 0);
     // SAFETY: one vCPU, at boot; no interrupt source is enabled yet, and nothing else refers to the table.
     unsafe { IDT.0.get().write_volatile(table) };

@@ -2,12 +2,16 @@
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
-use escape_abi::layout::LAPIC_ALIAS;
+use escape_abi::layout::{LAPIC_ALIAS, vector};
 
 /// Interrupts taken so far, stray ones included.
 pub(super) static ALL: AtomicU64 = AtomicU64::new(0);
 /// Timer interrupts taken so far.
 static TIMER: AtomicU64 = AtomicU64::new(0);
+/// Nudges since the main loop's present turn began.
+static NUDGES: AtomicU64 = AtomicU64::new(0);
+/// Nudges in one turn after which it is broken off. The host sends one for each 10 ms of processor time.
+const NUDGES_PER_TURN_MAX: u64 = 5;
 /// Interrupts on vectors that nobody should raise.
 static STRAY: AtomicU64 = AtomicU64::new(0);
 
@@ -41,6 +45,18 @@ global_asm!(
     ESCAPE_INTERRUPT escape_interrupt_timer, {timer}
     .globl escape_interrupt_stray
     ESCAPE_INTERRUPT escape_interrupt_stray, {stray}
+    .globl escape_interrupt_nudge
+escape_interrupt_nudge:
+    inc qword ptr [{nudges}]
+    cmp qword ptr [{nudges}], {nudges_max}
+    jb escape_interrupt_counted
+    test byte ptr [rsp + 8], 3          # ring 0 is never the one that does not end
+    jz escape_interrupt_counted
+    mov qword ptr [{nudges}], 0
+    mov dword ptr [{eoi}], 0
+    push 0                              # from here on it is an exception of what was interrupted
+    push {nudge_vector}
+    jmp escape_exception
     .globl escape_interrupt_spurious
 escape_interrupt_spurious:
     iretq
@@ -49,6 +65,9 @@ escape_interrupt_spurious:
     all = sym ALL,
     timer = sym TIMER,
     stray = sym STRAY,
+    nudges = sym NUDGES,
+    nudges_max = const NUDGES_PER_TURN_MAX,
+    nudge_vector = const vector::NUDGE,
     eoi = const EOI,
 );
 
@@ -56,6 +75,7 @@ unsafe extern "C" {
     fn escape_interrupt_counted();
     fn escape_interrupt_timer();
     fn escape_interrupt_stray();
+    fn escape_interrupt_nudge();
     fn escape_interrupt_spurious();
 }
 
@@ -68,6 +88,9 @@ pub(super) fn timer() -> u64 {
 pub(super) fn stray() -> u64 {
     escape_interrupt_stray as *const () as u64
 }
+pub(super) fn nudge() -> u64 {
+    escape_interrupt_nudge as *const () as u64
+}
 pub(super) fn spurious() -> u64 {
     escape_interrupt_spurious as *const () as u64
 }
@@ -76,6 +99,11 @@ pub(super) fn spurious() -> u64 {
 /// [`halt_unless_interrupted_since`](super::ring0::halt_unless_interrupted_since).
 pub fn count() -> u64 {
     ALL.load(Ordering::SeqCst)
+}
+
+/// A turn of the main loop begins: earlier nudges were not for it.
+pub fn forget_nudges() {
+    NUDGES.store(0, Ordering::Relaxed);
 }
 
 /// Timer interrupts taken so far.

@@ -62,6 +62,7 @@ escape_exception_\n:
     push \n
     jmp escape_exception
     .endr
+    .globl escape_exception
 escape_exception:
     pop qword ptr [{last}]
     pop qword ptr [{last} + 8]

@@ -13,7 +13,7 @@ unsafe extern "Rust" {
 /// A panic or exception is being handled.
 static HANDLING: AtomicBool = AtomicBool::new(false);
 
-/// Entry for exceptions, in ring 3 on the fault stack.
+/// Entry for exceptions, in ring 3 on the fault stack. One of the vector `NUDGE` breaks off a turn that did not end.
 pub(crate) fn on_exception(record: &TrapRecord) -> ! {
     if HANDLING.swap(true, Ordering::Relaxed) {
         crash::end(crash::NESTED_FAULT);

@@ -98,6 +98,7 @@ impl Guest {
     /// Does what there is to do; false if there was nothing.
     fn turn(&mut self) -> bool {
         self.heartbeat.beat();
+        interrupts::forget_nudges();
         let mut worked = self.messages();
         worked |= self.frames();
         if worked || self.is_due(self.clock.now_us()) {
