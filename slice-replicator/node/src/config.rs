@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 /// Nodes have the ids below the width of a set of suspects.
 const NODE_ID_MAX: u16 = 31;
+/// Bytes of a guest's boot command line.
+pub const CMDLINE_MAX: usize = 255;
 /// RAM that a guest can have, MiB.
 pub const RAM_MIB: RangeInclusive<u32> = 16..=2030;
 
@@ -45,6 +47,9 @@ pub struct NodeConfig {
     /// What the guest runs, an ELF file, the same on all nodes of the cell; none: the image that comes with the program.
     #[serde(default)]
     pub image: Option<PathBuf>,
+    /// The guest's boot command line, at most 255 bytes.
+    #[serde(default)]
+    pub cmdline: String,
     /// The service's address and ports.
     pub service: ServiceConfig,
     /// Times.
@@ -82,6 +87,8 @@ impl NodeConfig {
             format!("n_slots: {} is impossible (a multiple of {LEASE_SLOTS} up to {SLOTS_MAX})", self.n_slots)
         } else if !self.ram_mib.is_multiple_of(2) || !RAM_MIB.contains(&self.ram_mib) {
             format!("ram_mib: {} is impossible (even, {} to {})", self.ram_mib, RAM_MIB.start(), RAM_MIB.end())
+        } else if self.cmdline.len() > CMDLINE_MAX || self.cmdline.contains('\0') {
+            format!("cmdline: at most {CMDLINE_MAX} bytes, none of them 0")
         } else if http_port == 0 || stream_port == 0 || http_port == stream_port {
             format!("service: ports {http_port} and {stream_port} must differ and not be 0")
         } else if heartbeat_ms == 0 || suspect_after_ms <= heartbeat_ms {

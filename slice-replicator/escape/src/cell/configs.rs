@@ -36,6 +36,8 @@ pub struct CellPlan {
     pub stream_port: u16,
     /// Hold output and replicate state; `false` only to measure what that costs.
     pub replication: bool,
+    /// The guests' boot command line.
+    pub cmdline: String,
     /// CPUs for the nodes' data threads, in turn; empty: the kernel chooses.
     pub cpus: Vec<u16>,
     /// Times.
@@ -55,6 +57,7 @@ impl CellPlan {
             http_port: 80,
             stream_port: 7777,
             replication: true,
+            cmdline: String::new(),
             cpus: Vec::new(),
             timings: Timings::default(),
             quotas: Quotas::default(),
@@ -89,6 +92,7 @@ impl CellPlan {
             cell: Cell {
                 uuid: UUID.into(),
                 image: FREESTANDING.into(),
+                cmdline: self.cmdline.clone(),
                 ram_mib: self.ram_mib(),
                 slots: self.slots(),
                 leases_per_node: self.leases(),

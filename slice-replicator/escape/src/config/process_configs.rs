@@ -77,6 +77,7 @@ impl ReplicationFile {
             leases: self.cell.leases_per_node,
             ram_mib: self.cell.ram_mib,
             image: (self.cell.image != FREESTANDING).then(|| Path::new(&self.cell.image).to_owned()),
+            cmdline: self.cell.cmdline.clone(),
             service: self.service_config(),
             timing: self.timing_config(),
             quotas: self.quota_config(),

@@ -65,6 +65,11 @@ impl ReplicationFile {
             "must be \"freestanding\" or the path of an image".into()
         });
         rules.within(cell.ram_mib, RAM_MIB, "cell", "ram_mib");
+        rules.require(
+            cell.cmdline.len() <= 255 && !cell.cmdline.contains('\0'),
+            &["cell".into(), "cmdline".into()],
+            || "must be at most 255 bytes without a zero byte".into(),
+        );
         rules.require(cell.ram_mib.is_multiple_of(2), &["cell".into(), "ram_mib".into()], || "must be even".into());
         rules.within(cell.slots, 64..=65_536, "cell", "slots");
         rules.require(cell.slots.is_multiple_of(64), &["cell".into(), "slots".into()], || {

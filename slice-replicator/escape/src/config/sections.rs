@@ -15,6 +15,9 @@ pub struct Cell {
     /// "freestanding", or the path of an ELF image.
     #[serde(default = "freestanding")]
     pub image: String,
+    /// The guests' boot command line, at most 255 bytes.
+    #[serde(default)]
+    pub cmdline: String,
     /// Ordinary RAM of each guest, MiB.
     #[serde(default = "ram_mib")]
     pub ram_mib: u32,
