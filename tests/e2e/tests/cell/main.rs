@@ -4,17 +4,27 @@
 //! A cell's processes are this very program, started again with a command of `escape`: then it is `escape`.
 #![allow(clippy::unwrap_used)]
 
+mod ab;
 mod bulk;
+mod capture;
 mod configuration;
 mod curl;
+mod events;
 mod foreign_caller;
+mod foreign_program;
+mod hostile_session;
 mod hosts;
 mod hosts_network;
 mod interrupted_drill;
+mod nc;
+mod poison;
+mod python_client;
 mod replication_port;
 mod session;
 mod tidy;
 mod traces;
+mod victim;
+mod wrk;
 
 use clap::Parser;
 use escape::cli::Cli;
@@ -38,6 +48,14 @@ fn main() -> ExitCode {
         ("configuration::unknown_keys_and_impossible_values_are_told", configuration::wrong_files),
         ("curl::keeps_its_download", curl::keeps_its_download),
         ("curl::keeps_its_upload", curl::keeps_its_upload),
+        ("wrk::has_no_socket_errors", wrk::has_no_socket_errors),
+        ("ab::has_no_failed_request", ab::has_no_failed_request),
+        ("python_client::counts_over_two_kills", python_client::counts_over_two_kills),
+        ("nc::streams_over_a_kill", nc::streams_over_a_kill),
+        ("events::go_on_after_a_kill", events::go_on_after_a_kill),
+        ("capture::nothing_of_the_old_owner", capture::nothing_of_the_old_owner),
+        ("poison::one_session_is_lost", poison::one_session_is_lost),
+        ("hostile_session::others_do_not_wait", hostile_session::others_do_not_wait),
         ("hosts::a_cell_on_three_hosts_from_its_file", hosts::from_its_file),
         ("replication_port::hostile_bytes_harm_no_session", replication_port::hostile_bytes),
         ("interrupted_drill::leaves_nothing", interrupted_drill::leaves_nothing),

@@ -11,6 +11,17 @@ const COUNT: &[u8] = b"POST /counter HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\
 
 const WHERE: &[u8] = b"GET /session HTTP/1.1\r\nHost: e2e\r\n\r\n";
 
+/// How a session that should be lost behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Nothing came.
+    Silent,
+    /// Its connection ended.
+    Closed,
+    /// It answered.
+    Answered,
+}
+
 /// A session that counts its requests, as the service does.
 pub struct Session {
     stream: TcpStream,
@@ -53,6 +64,24 @@ impl Session {
         let body = reply.lines().last().unwrap_or_default();
         let facts: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {reply}"));
         u16::try_from(facts["node"].as_u64().unwrap_or_else(|| panic!("no node in {reply}"))).unwrap()
+    }
+
+    /// Sends bytes and waits for nothing.
+    pub fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for the session's end, at most so long: it is not to answer any more.
+    pub fn wait_for_end(&mut self, limit: Duration) -> SessionEnd {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+        match self.stream.read(&mut [0; 1024]) {
+            Ok(0) => SessionEnd::Closed,
+            Ok(_) => SessionEnd::Answered,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                SessionEnd::Silent
+            }
+            Err(_) => SessionEnd::Closed,
+        }
     }
 
     /// Head and body of the next reply.
