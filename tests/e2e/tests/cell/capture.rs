@@ -23,6 +23,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(20);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Load before the fault, and after the old owner has woken up.
 const LOAD: Duration = Duration::from_millis(700);
+/// Time for the last frames to come to the file: tcpdump drops what it has not read when it is interrupted.
+const DRAIN: Duration = Duration::from_millis(500);
 /// Pause of a session's thread between two requests.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -37,6 +39,7 @@ pub fn nothing_of_the_old_owner() {
     cell.wait_ready(SETTLE_MAX).unwrap();
     let mut tcpdump = start_tcpdump(&cell, &file);
     let (requests, node, slices) = stop_and_continue(&mut cell);
+    thread::sleep(DRAIN);
     tcpdump.signal(libc::SIGINT);
     tcpdump.wait_for_end(WAIT_MAX);
     let complaints = tcpdump.complaints();
@@ -49,14 +52,16 @@ pub fn nothing_of_the_old_owner() {
     assert_eq!(seen.contradictions, [], "the service contradicts itself");
     assert_eq!((zombies, seen.resets, seen.cut_short), (0, 0, 0), "frames of the old owner, resets, frames cut short");
     assert!(slices > 0 && seen.repeated > 0, "something was sent again and could be compared");
-    assert!(seen.flows >= THREADS * SESSIONS_PER_THREAD && seen.segments >= requests, "{seen:?}");
+    assert!(seen.flows >= THREADS * SESSIONS_PER_THREAD && seen.segments >= requests, "{requests} requests: {seen:?}");
 }
 
 /// Starts it, and waits until it listens.
 fn start_tcpdump(cell: &LocalCell, file: &Path) -> ForeignProgram {
     let file = file.display().to_string();
     // -Z root: it would not keep the right to write the file otherwise. -U: each frame is in the file at once.
-    let arguments = ["-i", "c0", "-n", "-U", "-s", "0", "-B", "16384", "-Z", "root", "-w", &file, "tcp"];
+    // --immediate-mode: none waits in the kernel for others.
+    let arguments =
+        ["-i", "c0", "-n", "-U", "--immediate-mode", "-s", "0", "-B", "16384", "-Z", "root", "-w", &file, "tcp"];
     let mut tcpdump = ForeignProgram::start(cell, "tcpdump", &arguments);
     tcpdump.wait_for("listening", WAIT_MAX, |t| t.complaints().contains("listening on").then_some(()));
     tcpdump
