@@ -7,6 +7,7 @@ use super::network::{
 use crate::config::{
     Cell, Control, Edge, FREESTANDING, MacAddress, NodeEntry, Quotas, ReplicationFile, Service, Timings,
 };
+use escape_abi::layout::{LEASE_SLOTS, SLOTS_MAX};
 use escape_link::ClusterAuthority;
 use escape_node::{Interface, NodeConfig};
 use escape_orchestrator::{EdgeProcessConfig, OrchestratorProcessConfig, OutputPlace};
@@ -20,6 +21,8 @@ const LINK_PORT: u16 = 7400;
 const BEAT_PORT: u16 = 7401;
 /// Identity of every drill's cell; its authority is new each time.
 const UUID: &str = "00000000-0000-4000-8000-0000000d2111";
+/// Sessions for each client address; Linux gives out some 28,000 ports of one, and ports rest a minute after their use.
+const SESSIONS_PER_ADDRESS: u32 = 10_000;
 /// Standard output.
 const STDOUT: u32 = 1;
 
@@ -65,14 +68,21 @@ impl CellPlan {
         }
     }
 
-    /// Leases per node: all sessions and half as many again, because they are not spread evenly.
+    /// Leases per node: all sessions and half as many again, because they are not spread evenly; of many sessions as much as
+    /// leaves a node's worth of leases for those that join anew.
     fn leases(&self) -> u32 {
-        (self.sessions * 3 / 2 + 128).div_ceil(64)
+        let of_large_cell = SLOTS_MAX / LEASE_SLOTS / (u32::from(self.nodes) + 1);
+        (self.sessions * 3 / 2 + 128).div_ceil(LEASE_SLOTS).min(of_large_cell)
+    }
+
+    /// Addresses that the clients have: each has a port for every session at it.
+    pub(super) fn client_addresses(&self) -> u8 {
+        u8::try_from(self.sessions / SESSIONS_PER_ADDRESS + 1).unwrap_or(u8::MAX)
     }
 
     /// Slots of the arena: every node may join three times before a lease is used again.
     pub fn slots(&self) -> u32 {
-        (self.leases() * 64 * u32::from(self.nodes) * 3).min(65_536)
+        (self.leases() * LEASE_SLOTS * u32::from(self.nodes) * 3).min(SLOTS_MAX)
     }
 
     /// RAM of a guest, MiB.
@@ -187,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_drills_cell_is_one_that_a_user_may_have() {
-        for sessions in [20, 200, 1_000, 10_000] {
+        for sessions in [20, 200, 1_000, 10_000, 30_000] {
             let file = CellPlan { cpus: vec![0, 1], ..CellPlan::new(sessions) }.file();
             let text = toml::to_string(&file).unwrap();
             assert_eq!(ReplicationFile::parse(Path::new("drill.toml"), &text).unwrap(), file, "{sessions} sessions");

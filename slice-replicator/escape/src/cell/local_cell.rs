@@ -11,7 +11,7 @@ use crate::load::Enter;
 use escape_fabric::netns::enter_fd;
 use escape_link::ClusterAuthority;
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ impl LocalCell {
     /// # Errors
     /// What this machine refused, or which process ended.
     pub fn start(plan: CellPlan) -> Result<Self, CellSetupError> {
-        let network = CellNetwork::new(plan.nodes, 1)?;
+        let network = CellNetwork::new(plan.nodes, plan.client_addresses())?;
         let authority = ClusterAuthority::new("drill")?;
         let store = nameless_file()?;
         let orchestrator = CellProcess::start(Launch {
@@ -303,6 +303,10 @@ impl Cell for LocalCell {
             Ok(namespace) => Box::new(move || enter_fd(namespace.as_fd().as_raw_fd())),
             Err(error) => Box::new(move || Err(std::io::Error::other(error))),
         }
+    }
+
+    fn client_addresses(&self) -> Vec<Ipv4Addr> {
+        self.network.client_addresses.clone()
     }
 
     fn service(&self) -> ServiceAddresses {

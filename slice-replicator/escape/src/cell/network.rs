@@ -62,6 +62,8 @@ pub struct NodePort {
 pub struct CellNetwork {
     /// Where clients live.
     pub clients: NetNs,
+    /// The addresses that they have.
+    pub client_addresses: Vec<Ipv4Addr>,
     /// Where the edge lives.
     pub edge: NetNs,
     /// Where the orchestrator lives.
@@ -85,7 +87,7 @@ impl CellNetwork {
         let mut control_links = Links::open_in(&control)?;
         let bridge = control_links.create_bridge(&LinkSpec::named("br0"))?;
         control_links.set_up(bridge)?;
-        connect_clients(&clients, &mut edge_links, client_addresses)?;
+        let client_addresses = connect_clients(&clients, &mut edge_links, client_addresses)?;
         connect_control(&mut control_links, bridge, "o0", &orchestrator, ORCHESTRATOR_IP)?;
         connect_control(&mut control_links, bridge, "e0", &edge, EDGE_IP)?;
         let mut ports = Vec::new();
@@ -105,7 +107,16 @@ impl CellNetwork {
                 control_index,
             });
         }
-        Ok(Self { clients, edge, orchestrator, nodes: ports, edge_links, control_links, _control: control })
+        Ok(Self {
+            clients,
+            client_addresses,
+            edge,
+            orchestrator,
+            nodes: ports,
+            edge_links,
+            control_links,
+            _control: control,
+        })
     }
 
     /// Cuts (or mends) every link of a node: data, mirror and control.
@@ -122,18 +133,20 @@ impl CellNetwork {
     }
 }
 
-fn connect_clients(clients: &NetNs, edge_links: &mut Links, addresses: u8) -> Result<(), CellSetupError> {
+fn connect_clients(clients: &NetNs, edge_links: &mut Links, addresses: u8) -> Result<Vec<Ipv4Addr>, CellSetupError> {
     let uplink = edge_links.create_veth(&LinkSpec::named(UPLINK), &LinkSpec::named("c0"), clients.as_fd())?;
     edge_links.silence(uplink)?;
     edge_links.set_up(uplink)?;
     let mut links = Links::open_in(clients)?;
     let near = links.index_of("c0")?;
-    for n in 0..addresses.max(1) {
-        let [a, b, c, d] = CLIENT_IP.octets();
-        links.add_address(near, Ipv4Addr::new(a, b, c, d + n), PREFIX)?;
+    let [a, b, c, d] = CLIENT_IP.octets();
+    let addresses: Vec<Ipv4Addr> =
+        (d..=u8::MAX).take(addresses.max(1).into()).map(|d| Ipv4Addr::new(a, b, c, d)).collect();
+    for address in &addresses {
+        links.add_address(near, *address, PREFIX)?;
     }
     links.set_up(near)?;
-    Ok(())
+    Ok(addresses)
 }
 
 /// A veth from a namespace to the control bridge; returns the bridge's end.

@@ -2,7 +2,7 @@
 //! drill itself implement it with a thread.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
@@ -39,6 +39,11 @@ pub trait Cell {
 
     /// Makes the calling thread one that lives in the clients' network namespace.
     fn client_namespace(&self) -> Enter;
+
+    /// Addresses that clients have there, to share out among the sessions; fewer than two: the kernel chooses.
+    fn client_addresses(&self) -> Vec<Ipv4Addr> {
+        Vec::new()
+    }
 
     /// Where the service listens, seen from the clients.
     fn service(&self) -> ServiceAddresses;

@@ -64,6 +64,7 @@ fn plan(cell: &dyn Cell, options: &DrillOptions) -> LoadPlan {
         stream_percent: options.stream_percent,
         requests_per_second: options.requests_per_second,
         churn_per_second: options.churn_per_second,
+        client_addresses: cell.client_addresses(),
         ..LoadPlan::new(service.http, service.stream, options.sessions, options.seed)
     }
 }

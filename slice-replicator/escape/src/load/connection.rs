@@ -1,7 +1,7 @@
 //! One kernel TCP connection of the generator.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -71,14 +71,24 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Sends a SYN to `address`.
-    pub fn open(address: SocketAddr, talk: Talk, life: Life, registry: &Registry, token: Token) -> io::Result<Self> {
+    /// Sends a SYN to `address`, from a port of `from` if that is given.
+    pub fn open(
+        from: Option<Ipv4Addr>,
+        address: SocketAddr,
+        talk: Talk,
+        life: Life,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         // Requests are written whole: Nagle would only delay the pipelined ones.
         socket.set_tcp_nodelay(true)?;
         if matches!(talk, Talk::Stream(_)) {
             socket.set_recv_buffer_size(STREAM_RECEIVE_BUFFER)?;
+        }
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::from((from, 0)).into())?;
         }
         match socket.connect(&address.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),

@@ -149,7 +149,7 @@ impl LoadHandle {
     }
 }
 
-/// Raises the soft limit of open files as far as needed and allowed.
+/// Raises the limit of open files as far as needed and allowed; the hard limit too where that may be done.
 fn raise_file_limit(wanted: u64) -> Result<(), LoadError> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // None means "no limit".
@@ -157,7 +157,9 @@ fn raise_file_limit(wanted: u64) -> Result<(), LoadError> {
         return Ok(());
     }
     if let Some(maximum) = limit.maximum.filter(|&maximum| maximum < wanted) {
-        return Err(LoadError::FileLimit { wanted, limit: maximum });
+        let higher = Rlimit { current: Some(wanted), maximum: Some(wanted) };
+        return rustix::process::setrlimit(Resource::Nofile, higher)
+            .map_err(|_| LoadError::FileLimit { wanted, limit: maximum });
     }
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
         .map_err(|errno| LoadError::Io { what: "raising the limit of open files", source: errno.into() })

@@ -1,6 +1,6 @@
 //! What load to make.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// Sessions that share one instant of the schedule by default: with three nodes some 20 requests each.
 pub const BURST_DEFAULT: usize = 64;
@@ -14,6 +14,8 @@ pub struct LoadPlan {
     pub http: SocketAddr,
     /// The checked byte stream.
     pub stream: SocketAddr,
+    /// Addresses that the sessions take in turn, as many sessions from each; fewer than two: the kernel chooses.
+    pub client_addresses: Vec<Ipv4Addr>,
     /// Sessions that live as long as the run.
     pub sessions: usize,
     /// How many of 100 sessions use the stream port.
@@ -36,6 +38,7 @@ impl LoadPlan {
         Self {
             http,
             stream,
+            client_addresses: Vec::new(),
             sessions,
             stream_percent: 10,
             requests_per_second: 5.0,
@@ -44,6 +47,12 @@ impl LoadPlan {
             seed,
             connects_per_second: CONNECTS_PER_SECOND_DEFAULT,
         }
+    }
+
+    /// The address that connection `index` comes from; `None`: whichever the kernel chooses.
+    pub fn client_address(&self, index: usize) -> Option<Ipv4Addr> {
+        let addresses = self.client_addresses.as_slice();
+        (addresses.len() > 1).then(|| addresses.get(index % addresses.len()).copied())?
     }
 
     /// Microseconds between two requests of a session.
@@ -81,5 +90,15 @@ mod tests {
         assert_eq!((0..1000).filter(|&index| plan.is_stream(index)).count(), 100);
         assert_eq!((0..50).filter(|&index| plan.is_stream(index)).count(), 5);
         assert_eq!(plan.period_us(), 200_000);
+    }
+
+    #[test]
+    fn addresses_are_taken_in_turn() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let plan = LoadPlan::new(address, address, 1000, 0);
+        assert_eq!(plan.client_address(7), None);
+        let two = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
+        let plan = LoadPlan { client_addresses: two.to_vec(), ..plan };
+        assert_eq!([0, 1, 2, 1001].map(|index| plan.client_address(index)), [two[0], two[1], two[0], two[1]].map(Some));
     }
 }

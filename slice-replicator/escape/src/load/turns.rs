@@ -75,7 +75,8 @@ impl Generator {
 
     fn open(&mut self, index: usize, talk: Talk, life: Life) -> bool {
         let address = if matches!(talk, Talk::Stream(_)) { self.plan.stream } else { self.plan.http };
-        match Connection::open(address, talk, life, self.poll.registry(), Token(index)) {
+        let from = self.plan.client_address(index);
+        match Connection::open(from, address, talk, life, self.poll.registry(), Token(index)) {
             Ok(connection) => {
                 self.connecting += 1;
                 if let Some(place) = self.connections.get_mut(index) {
