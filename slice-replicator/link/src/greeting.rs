@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(check_hello(&own, &good, RoleSet::NODES), Ok(()));
         assert_eq!(check_hello(&own, &Hello { cluster: [0; 16], ..good.clone() }, RoleSet::NODES), Ok(()));
         let refused = |theirs: Hello| check_hello(&own, &theirs, RoleSet::NODES).is_err();
-        assert!(refused(Hello { version: 2, ..good.clone() }));
+        assert!(refused(Hello { version: PROTOCOL_VERSION + 1, ..good.clone() }));
         assert!(refused(Hello { cluster: [4; 16], ..good.clone() }));
         assert!(refused(Hello { from: Role::Edge, ..good.clone() }));
         assert!(refused(Hello { expect: Incarnation(4), ..good.clone() }));
