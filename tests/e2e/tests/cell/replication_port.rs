@@ -149,7 +149,7 @@ impl Counters {
 }
 
 /// The number behind a name in a counter's debug text.
-fn number_after(text: &str, name: &str) -> u64 {
+pub fn number_after(text: &str, name: &str) -> u64 {
     let (_, rest) = text.split_once(name).unwrap_or_else(|| panic!("no {name:?} in {text}"));
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap()
