@@ -70,9 +70,21 @@ pub struct PartArgs {
     pub config: PathBuf,
 }
 
+/// What a drill's file says; without a file, the command line does.
+const PLAIN_DRILL_OPTIONS: [&str; 6] = ["sessions", "fault", "rounds", "requests_per_second", "churn", "seconds"];
+
 /// Options of `escape drill`.
 #[derive(Args, Clone, Debug)]
 pub struct DrillArgs {
+    /// A drill file (TOML; a sample with every default is docs/drill.toml), or the name of a shipped drill
+    #[arg(conflicts_with_all = PLAIN_DRILL_OPTIONS)]
+    pub file: Option<PathBuf>,
+    /// Hold all shipped drills and print one table
+    #[arg(long, conflicts_with_all = PLAIN_DRILL_OPTIONS, conflicts_with = "file")]
+    pub all: bool,
+    /// No fault that is given a time lasts longer, seconds [default: 10 with --all; as its file says otherwise]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub longest: Option<u64>,
     /// Client sessions
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sessions: u32,
@@ -156,7 +168,7 @@ pub enum Config {
     /// Say what is wrong with a file, and where
     #[command(after_help = EXIT_CODES_HELP)]
     Check {
-        /// A replication file or an image file (told apart by its keys)
+        /// A replication file, an image file or a drill file (told apart by its keys)
         file: PathBuf,
         /// Print JSON
         #[arg(long)]
@@ -198,6 +210,16 @@ mod tests {
         ];
         for safeguard in safeguards {
             Cli::try_parse_from(["escape", "drill", "--break", safeguard, "--json"]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_drill_file_and_options_of_a_drill_without_one_exclude_each_other() {
+        for right in [&["kill"][..], &["--all", "--json"], &["a.toml", "--seed", "3", "--longest", "5"]] {
+            Cli::try_parse_from(["escape", "drill"].iter().chain(right)).unwrap();
+        }
+        for wrong in [&["kill", "--rounds", "2"][..], &["--all", "--fault", "kill"], &["--all", "kill"]] {
+            assert!(Cli::try_parse_from(["escape", "drill"].iter().chain(wrong)).is_err(), "{wrong:?}");
         }
     }
 

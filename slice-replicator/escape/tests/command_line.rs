@@ -38,8 +38,13 @@ impl Drop for TemporaryFile {
 }
 
 #[test]
-fn both_samples_are_valid() {
-    for (sample, kind) in [("docs/replication.toml", "replication"), ("images/freestanding.toml", "image")] {
+fn the_samples_are_valid() {
+    for (sample, kind) in [
+        ("docs/replication.toml", "replication"),
+        ("images/freestanding.toml", "image"),
+        ("docs/drill.toml", "drill"),
+        ("tests/drills/cuts.toml", "drill"),
+    ] {
         let output = escape(&["config", "check", &repository(sample), "--json"]);
         assert_eq!(output.status.code(), Some(0), "{sample}");
         let report = json(&output);
@@ -64,11 +69,20 @@ fn a_wrong_file_is_exit_2_with_file_and_line() {
 fn a_file_that_is_not_there_is_exit_2() {
     assert_eq!(escape(&["config", "check", "/no/such/file.toml"]).status.code(), Some(2));
     assert_eq!(escape(&["boot", "/no/such/file.toml"]).status.code(), Some(2));
+    let output = escape(&["drill", "no-such-drill"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), said.contains("the shipped drills are: kill, ")), (Some(2), true), "{said}");
 }
 
 #[test]
 fn a_wrong_command_line_is_exit_2() {
-    for arguments in [&["drill", "--fault", "flood"][..], &["drill", "--sessions", "0"], &["fly"], &[]] {
+    for arguments in [
+        &["drill", "--fault", "flood"][..],
+        &["drill", "--sessions", "0"],
+        &["drill", "--all", "--rounds", "2"],
+        &["fly"],
+        &[],
+    ] {
         let output = escape(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");

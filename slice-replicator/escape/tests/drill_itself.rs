@@ -25,9 +25,10 @@ fn options() -> DrillOptions {
 
 fn drill_with(behaviour: Behaviour, options: &DrillOptions) -> DrillResult {
     let mut cell = FakeCell::start(behaviour);
-    let result = hold(&mut cell, options, &Progress::quiet()).unwrap();
+    let plan = options.plan();
+    let result = hold(&mut cell, &plan, &Progress::quiet()).unwrap();
     assert!(cell.shut_down);
-    println!("seed {SEED}\n{}", tell(&result, options));
+    println!("seed {SEED}\n{}", tell(&result, &plan));
     result
 }
 

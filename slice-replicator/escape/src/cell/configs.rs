@@ -23,6 +23,8 @@ const BEAT_PORT: u16 = 7401;
 const UUID: &str = "00000000-0000-4000-8000-0000000d2111";
 /// Sessions for each client address; Linux gives out some 28,000 ports of one, and ports rest a minute after their use.
 const SESSIONS_PER_ADDRESS: u32 = 10_000;
+/// Groups that a node gets when it joins, if nothing else is said.
+pub const GROUPS_PER_NODE: u32 = 16;
 /// Standard output.
 const STDOUT: u32 = 1;
 
@@ -31,6 +33,8 @@ const STDOUT: u32 = 1;
 pub struct CellPlan {
     /// Nodes.
     pub nodes: u16,
+    /// Groups that a node gets when it joins.
+    pub groups_per_node: u32,
     /// Sessions that one node must be able to open.
     pub sessions: u32,
     /// HTTP port.
@@ -56,6 +60,7 @@ impl CellPlan {
     pub fn new(sessions: u32) -> Self {
         Self {
             nodes: 3,
+            groups_per_node: GROUPS_PER_NODE,
             sessions,
             http_port: 80,
             stream_port: 7777,
@@ -106,7 +111,7 @@ impl CellPlan {
                 ram_mib: self.ram_mib(),
                 slots: self.slots(),
                 leases_per_node: self.leases(),
-                groups_per_node: 16,
+                groups_per_node: self.groups_per_node,
             },
             service: Service {
                 ip: SERVICE_IP,

@@ -12,6 +12,12 @@ pub enum CellSetupError {
     /// A tap.
     #[error(transparent)]
     Tap(#[from] escape_fabric::tap::TapError),
+    /// A filter of the control network.
+    #[error("filter of the control network: {0}")]
+    Filter(#[from] escape_fabric::nft::NftError),
+    /// Flows of the edge.
+    #[error("flows in force: {0}")]
+    Flows(#[from] escape_fabric::fabric::FabricError),
     /// Keys and certificates.
     #[error("cluster identities: {0}")]
     Pki(#[from] escape_link::pki::PkiError),

@@ -1,4 +1,4 @@
-//! A running cell, and the faults that can be made in it.
+//! A running cell: its processes, and what they say. What a drill does to it is in `drilled.rs`.
 
 use super::configs::CellPlan;
 use super::error::CellSetupError;
@@ -6,36 +6,51 @@ use super::network::{CellNetwork, SERVICE_IP};
 use super::node_status::NodeStatus;
 use super::process::{CellProcess, Configuration, Launch};
 use super::process_event::{Clock, ProcessEvent};
-use crate::drill::{Cell, CellError, Fault, Reprotection, ServiceAddresses, TimelineEvent};
-use crate::load::Enter;
-use escape_fabric::netns::enter_fd;
+use crate::drill::{CellError, Fault, Reprotection, ServiceAddresses};
 use escape_link::ClusterAuthority;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 /// How long a process may take to answer a question.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long a stopped node stays stopped at least.
-const STOP_MIN: Duration = Duration::from_secs(3);
 
 /// The processes of a cell. All of them end when this is dropped, or with this program.
 pub struct LocalCell {
-    plan: CellPlan,
+    pub(super) plan: CellPlan,
     // Processes first: they must be gone before their network.
-    nodes: Vec<Option<CellProcess>>,
-    edge: CellProcess,
-    orchestrator: CellProcess,
-    network: CellNetwork,
-    authority: ClusterAuthority,
-    store: OwnedFd,
-    clock: Clock,
-    events: Vec<ProcessEvent>,
-    hurt: Option<(u16, Fault, Instant)>,
+    pub(super) nodes: Vec<Option<CellProcess>>,
+    pub(super) edge: CellProcess,
+    pub(super) orchestrator: CellProcess,
+    pub(super) network: CellNetwork,
+    pub(super) authority: ClusterAuthority,
+    pub(super) store: OwnedFd,
+    pub(super) clock: Clock,
+    pub(super) events: Vec<ProcessEvent>,
+    /// Nodes that are hurt now.
+    pub(super) hurt: Vec<Hurt>,
+    /// What was done to the orchestrator, if it is not well.
+    pub(super) orchestrator_hurt: Option<OrchestratorHurt>,
+    /// When the latest fault was made, or the first of those that last.
+    pub(super) fault_at: Option<Instant>,
+}
+
+/// A node and what was done to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hurt {
+    pub(super) node: u16,
+    pub(super) fault: Fault,
+}
+
+/// What was done to the orchestrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OrchestratorHurt {
+    Killed,
+    Stopped,
 }
 
 impl LocalCell {
@@ -47,14 +62,7 @@ impl LocalCell {
         let network = CellNetwork::new(plan.nodes, plan.client_addresses())?;
         let authority = ClusterAuthority::new("drill")?;
         let store = nameless_file()?;
-        let orchestrator = CellProcess::start(Launch {
-            name: "orchestrator".into(),
-            part: "orchestrator",
-            options: &[],
-            config: Configuration::Text(plan.orchestrator(&authority, store.as_raw_fd())?),
-            namespace: &network.orchestrator,
-            descriptors: vec![store.as_fd()],
-        })?;
+        let orchestrator = start_orchestrator(&plan, &authority, &network, &store)?;
         let edge = CellProcess::start(Launch {
             name: "edge".into(),
             part: "edge",
@@ -73,7 +81,9 @@ impl LocalCell {
             store,
             clock: Clock::now(),
             events: Vec::new(),
-            hurt: None,
+            hurt: Vec::new(),
+            orchestrator_hurt: None,
+            fault_at: None,
         };
         for node in 0..cell.plan.nodes {
             cell.start_node(node)?;
@@ -94,7 +104,7 @@ impl LocalCell {
         &self.network
     }
 
-    fn start_node(&mut self, node: u16) -> Result<(), CellSetupError> {
+    pub(super) fn start_node(&mut self, node: u16) -> Result<(), CellSetupError> {
         let config = self.plan.node(&self.authority, &self.network, node)?;
         let port = self.network.nodes.get(usize::from(node)).ok_or(CellSetupError::NoNode(node))?;
         let process = CellProcess::start(Launch {
@@ -111,7 +121,7 @@ impl LocalCell {
         Ok(())
     }
 
-    fn node(&mut self, node: u16) -> Result<&mut CellProcess, CellSetupError> {
+    pub(super) fn node(&mut self, node: u16) -> Result<&mut CellProcess, CellSetupError> {
         self.nodes.get_mut(usize::from(node)).and_then(Option::as_mut).ok_or(CellSetupError::NoNode(node))
     }
 
@@ -140,7 +150,7 @@ impl LocalCell {
     }
 
     /// Everything that the processes count, for whoever looks for a fault.
-    fn tell_all(&mut self) {
+    pub(super) fn tell_all(&mut self) {
         for node in 0..self.plan.nodes {
             let said = self.node(node).and_then(|n| n.ask("counters", ANSWER_LIMIT));
             eprintln!("[node {node}] {}", said.unwrap_or_else(|e| e.to_string()));
@@ -149,20 +159,28 @@ impl LocalCell {
         eprintln!("[edge] {}", said.unwrap_or_else(|e| e.to_string()));
     }
 
+    /// A fault is made at `at`. What follows from it counts from the first of those that last.
+    pub(super) const fn mark_fault(&mut self, at: Instant) {
+        if self.hurt.is_empty() {
+            self.fault_at = Some(at);
+        }
+    }
+
     /// Checks that everything runs that should.
     fn check(&mut self) -> Result<(), CellSetupError> {
-        self.orchestrator.check()?;
+        if self.orchestrator_hurt.is_none() {
+            self.orchestrator.check()?;
+        }
         self.edge.check()?;
-        let hurt = self.hurt.map(|(node, ..)| node);
         for (n, node) in (0u16..).zip(&mut self.nodes) {
-            if let (Some(node), false) = (node, hurt == Some(n)) {
+            if let (Some(node), false) = (node, self.hurt.iter().any(|hurt| hurt.node == n)) {
                 node.check()?;
             }
         }
         Ok(())
     }
 
-    fn take_events(&mut self) {
+    pub(super) fn take_events(&mut self) {
         for process in [&self.orchestrator, &self.edge] {
             while let Some(line) = process.event() {
                 if let Ok(event) = serde_json::from_str(&line) {
@@ -173,14 +191,16 @@ impl LocalCell {
     }
 
     /// Waits until every node that is not hurt has a standby for each of its groups.
-    fn wait_settled(&mut self, limit: Duration) -> Result<(), CellError> {
+    pub(super) fn wait_settled(&mut self, limit: Duration) -> Result<(), CellError> {
         let begun = Instant::now();
         loop {
             self.check()?;
             let mut hint = String::new();
-            let hurt = self.hurt.filter(|(_, f, _)| !matches!(f, Fault::Guest | Fault::Spin)).map(|(node, ..)| node);
+            // A node lives on without its guest, and is waited for.
+            let away = |hurt: &Hurt| !matches!(hurt.fault, Fault::Guest | Fault::Spin);
+            let away: Vec<u16> = self.hurt.iter().filter(|hurt| away(hurt)).map(|hurt| hurt.node).collect();
             let mut owned = 0;
-            for node in (0..self.plan.nodes).filter(|n| Some(*n) != hurt) {
+            for node in (0..self.plan.nodes).filter(|node| !away.contains(node)) {
                 let status = self.status(node)?;
                 owned += status.groups;
                 if !status.is_settled() {
@@ -198,9 +218,9 @@ impl LocalCell {
     }
 
     /// From the first event of the failover to the last protection.
-    fn reprotection(&mut self) -> Reprotection {
+    pub(super) fn reprotection(&mut self) -> Reprotection {
         self.take_events();
-        let since = self.hurt.map(|(.., at)| at);
+        let since = self.fault_at;
         let after: Vec<&ProcessEvent> =
             self.events.iter().filter(|e| since.is_none_or(|at| self.clock.instant(e.t_us) >= at)).collect();
         let mut raised: BTreeMap<u64, u64> = BTreeMap::new();
@@ -226,104 +246,21 @@ impl LocalCell {
     }
 }
 
-impl Cell for LocalCell {
-    fn wait_ready(&mut self, limit: Duration) -> Result<(), CellError> {
-        self.wait_settled(limit)
-    }
-
-    fn held_frames(&mut self, node: u16) -> u64 {
-        let Ok(process) = self.node(node) else { return 0 };
-        let Ok(answer) = process.ask("held", ANSWER_LIMIT) else { return 0 };
-        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
-        answer.get("held").and_then(serde_json::Value::as_u64).unwrap_or(0)
-    }
-
-    fn inject(&mut self, node: u16, fault: Fault) -> Result<Instant, CellError> {
-        self.take_events();
-        let at = Instant::now();
-        match fault {
-            Fault::Kill => self.node(node)?.signal(libc::SIGKILL)?,
-            Fault::Stop => self.node(node)?.signal(libc::SIGSTOP)?,
-            Fault::Link => self.network.set_links(node, false)?,
-            Fault::Guest => self.node(node)?.tell("fault crash")?,
-            Fault::Spin => self.node(node)?.tell("fault spin")?,
-        }
-        self.hurt = Some((node, fault, at));
-        Ok(at)
-    }
-
-    fn heal(&mut self, node: u16, fault: Fault) -> Result<(), CellError> {
-        match fault {
-            Fault::Kill => {
-                if let Some(place) = self.nodes.get_mut(usize::from(node)) {
-                    *place = None; // Waits for its end.
-                }
-                self.start_node(node)?;
-            }
-            Fault::Stop => {
-                if let Some((.., at)) = self.hurt {
-                    std::thread::sleep(STOP_MIN.saturating_sub(at.elapsed()));
-                }
-                self.node(node)?.signal(libc::SIGCONT)?;
-            }
-            Fault::Link => self.network.set_links(node, true)?,
-            Fault::Guest | Fault::Spin => {
-                // The answer to the fault itself.
-                let _ = self.node(node)?.answer(ANSWER_LIMIT);
-            }
-        }
-        self.hurt = None;
-        Ok(())
-    }
-
-    fn timeline(&mut self) -> Vec<TimelineEvent> {
-        self.take_events();
-        self.events.iter().filter_map(|e| e.to_timeline(&self.clock)).collect()
-    }
-
-    fn zombie_frames(&mut self) -> u64 {
-        let Ok(answer) = self.edge.ask("counters", ANSWER_LIMIT) else { return 0 };
-        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
-        let nodes = answer.get("nodes").and_then(serde_json::Value::as_object);
-        let passed = |node: &serde_json::Value| node.get("passed_after_deposed").and_then(serde_json::Value::as_u64);
-        nodes.map_or(0, |nodes| nodes.values().filter_map(passed).sum())
-    }
-
-    fn early_frames(&mut self) -> u64 {
-        (0..self.plan.nodes).filter_map(|n| self.status(n).ok()).map(|status| status.metrics.before_gate).sum()
-    }
-
-    fn wait_reprotected(&mut self, limit: Duration) -> Result<Reprotection, CellError> {
-        self.wait_settled(limit)?;
-        Ok(self.reprotection())
-    }
-
-    fn client_namespace(&self) -> Enter {
-        match self.network.clients.try_clone() {
-            Ok(namespace) => Box::new(move || enter_fd(namespace.as_fd().as_raw_fd())),
-            Err(error) => Box::new(move || Err(std::io::Error::other(error))),
-        }
-    }
-
-    fn client_addresses(&self) -> Vec<Ipv4Addr> {
-        self.network.client_addresses.clone()
-    }
-
-    fn service(&self) -> ServiceAddresses {
-        self.service_addresses()
-    }
-
-    fn shutdown(&mut self) {
-        if std::env::var_os("ESCAPE_LOG").is_some() {
-            self.tell_all();
-        }
-        for node in &mut self.nodes {
-            *node = None;
-        }
-        self.edge.kill();
-        self.orchestrator.kill();
-        let _ = self.store.as_fd();
-    }
+/// Starts an orchestrator on the cell's store.
+pub(super) fn start_orchestrator(
+    plan: &CellPlan,
+    authority: &ClusterAuthority,
+    network: &CellNetwork,
+    store: &OwnedFd,
+) -> Result<CellProcess, CellSetupError> {
+    CellProcess::start(Launch {
+        name: "orchestrator".into(),
+        part: "orchestrator",
+        options: &[],
+        config: Configuration::Text(plan.orchestrator(authority, store.as_raw_fd())?),
+        namespace: &network.orchestrator,
+        descriptors: vec![store.as_fd()],
+    })
 }
 
 /// A real file on a real file system that has no name: the store outlives its process, not this program.

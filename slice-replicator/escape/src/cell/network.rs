@@ -6,7 +6,9 @@
 //!                 control bridge ── orchestrator, node 0, node 1, node 2
 //! ```
 
+use super::cuts::Cuts;
 use super::error::CellSetupError;
+use crate::drill::{Cut, Party};
 use escape_fabric::links::{LinkSpec, Links};
 use escape_fabric::netns::NetNs;
 use escape_fabric::tap::{Tap, TapLifetime};
@@ -31,6 +33,14 @@ pub const EDGE_IP: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 3);
 /// Address of a node on the control network.
 pub const fn node_ip(node: u16) -> Ipv4Addr {
     Ipv4Addr::new(10, 78, 1, 1 + node as u8)
+}
+
+/// Name of the orchestrator's port of the control bridge.
+pub(super) const ORCHESTRATOR_PORT: &str = "o0";
+
+/// Name of a node's port of the control bridge.
+pub(super) fn control_port(node: u16) -> String {
+    format!("n{node}")
 }
 
 /// Name of a node's data tap in the edge's namespace.
@@ -72,6 +82,7 @@ pub struct CellNetwork {
     pub nodes: Vec<NodePort>,
     edge_links: Links,
     control_links: Links,
+    cuts: Cuts,
     _control: NetNs,
 }
 
@@ -88,13 +99,13 @@ impl CellNetwork {
         let bridge = control_links.create_bridge(&LinkSpec::named("br0"))?;
         control_links.set_up(bridge)?;
         let client_addresses = connect_clients(&clients, &mut edge_links, client_addresses)?;
-        connect_control(&mut control_links, bridge, "o0", &orchestrator, ORCHESTRATOR_IP)?;
+        connect_control(&mut control_links, bridge, ORCHESTRATOR_PORT, &orchestrator, ORCHESTRATOR_IP)?;
         connect_control(&mut control_links, bridge, "e0", &edge, EDGE_IP)?;
         let mut ports = Vec::new();
         for node in 0..nodes {
             let namespace = NetNs::create()?;
             let control_index =
-                connect_control(&mut control_links, bridge, &format!("n{node}"), &namespace, node_ip(node))?;
+                connect_control(&mut control_links, bridge, &control_port(node), &namespace, node_ip(node))?;
             let tap = Tap::open_in(&edge, &tap_name(node), TapLifetime::Persistent)?;
             let mirror = Tap::open_in(&edge, &mirror_name(node), TapLifetime::Persistent)?;
             let (tap_index, mirror_index) = (tap.index(), mirror.index());
@@ -107,6 +118,7 @@ impl CellNetwork {
                 control_index,
             });
         }
+        let cuts = Cuts::open(&control)?;
         Ok(Self {
             clients,
             client_addresses,
@@ -115,8 +127,24 @@ impl CellNetwork {
             nodes: ports,
             edge_links,
             control_links,
+            cuts,
             _control: control,
         })
+    }
+
+    /// Loses frames of the control network, or no longer.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn set_cut(&mut self, cut: Cut, lost: bool) -> Result<(), CellSetupError> {
+        for party in [cut.from, cut.to] {
+            if let Party::Node(node) = party
+                && usize::from(node) >= self.nodes.len()
+            {
+                return Err(CellSetupError::NoNode(node));
+            }
+        }
+        self.cuts.set(cut, lost)
     }
 
     /// Cuts (or mends) every link of a node: data, mirror and control.

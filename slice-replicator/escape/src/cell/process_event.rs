@@ -1,6 +1,6 @@
 //! Events of orchestrator and edge, as lines of JSON.
 
-use crate::drill::{EventKind, Noticed, TimelineEvent};
+use crate::drill::{EventKind, Mishap, MishapKind, Noticed, TimelineEvent};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -23,6 +23,16 @@ impl ProcessEvent {
     /// A field of the detail.
     pub fn number(&self, key: &str) -> Option<u64> {
         self.detail.get(key)?.as_u64()
+    }
+
+    /// The mishap that it is, if it is one.
+    pub fn to_mishap(&self, clock: &Clock) -> Option<Mishap> {
+        let what = match self.event.as_str() {
+            "dead" => MishapKind::Dead(self.node?),
+            "lost" => MishapKind::Lost(self.number("group")?),
+            _ => return None,
+        };
+        Some(Mishap { at: clock.instant(self.t_us), what })
     }
 
     /// The step of a failover that it is, if it is one.

@@ -14,6 +14,14 @@ pub enum CommandError {
     /// A configuration file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// No file and no shipped drill is called so.
+    #[error("{name}: there is no such file, and the shipped drills are: {shipped}")]
+    NoSuchDrill {
+        /// As it was given.
+        name: String,
+        /// Those that there are.
+        shipped: String,
+    },
     /// The drill ended without a verdict.
     #[error(transparent)]
     Drill(#[from] DrillError),
@@ -59,7 +67,7 @@ impl CommandError {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) => Exit::Usage,
+            Self::Config(_) | Self::NoSuchDrill { .. } => Exit::Usage,
             Self::Drill(
                 DrillError::Cell(CellError::Environment(_)) | DrillError::Load(LoadError::FileLimit { .. }),
             ) => Exit::Environment,

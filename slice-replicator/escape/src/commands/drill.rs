@@ -2,27 +2,31 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::CommandError;
+use super::{CommandError, drill_files};
 use crate::cell::{CellPlan, LocalCell};
 use crate::cli::DrillArgs;
-use crate::drill::{self, Break, Cell, DrillOptions, Fault, Progress, Verdict};
+use crate::drill::{self, Break, Cell, DrillOptions, Fault, Progress};
 use crate::exit::Exit;
 
-/// Holds the drill and reports.
+/// Holds the drill, or drills, and reports.
 pub fn run(args: &DrillArgs) -> Result<Exit, CommandError> {
+    if args.all || args.file.is_some() {
+        return drill_files::run(args);
+    }
     let options = options(args);
     // Said first: a drill that never ends can be held again with the same seed.
     eprintln!("seed {}", options.seed);
     let progress = if args.json { Progress::quiet() } else { Progress::shown() };
     let mut cell = open_cell(&options, args.broken)?;
-    let result = drill::hold(cell.as_mut(), &options, &progress)?;
+    let plan = options.plan();
+    let result = drill::hold(cell.as_mut(), &plan, &progress)?;
     drop(progress);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&result.report())?);
     } else {
-        print!("{}", drill::tell(&result, &options));
+        print!("{}", drill::tell(&result, &plan));
     }
-    Ok(if Verdict::of(&result.rounds).is_pass() { Exit::Done } else { Exit::Broken })
+    Ok(if result.verdict().is_pass() { Exit::Done } else { Exit::Broken })
 }
 
 /// Starts the cell's processes.
@@ -49,7 +53,7 @@ fn options(args: &DrillArgs) -> DrillOptions {
 }
 
 /// Short enough to be typed.
-fn seed_from_clock() -> u64 {
+pub(super) fn seed_from_clock() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_micros()) ^ (now.as_secs() & 0xffff)
 }

@@ -8,6 +8,7 @@ mod command_error;
 mod config_check;
 mod doctor;
 mod drill;
+mod drill_files;
 mod parts;
 
 pub use command_error::CommandError;

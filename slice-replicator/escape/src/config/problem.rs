@@ -17,6 +17,8 @@ pub enum FileKind {
     Replication,
     /// The image file of `escape boot`.
     Image,
+    /// The file of a drill.
+    Drill,
 }
 
 impl fmt::Display for FileKind {
@@ -24,6 +26,7 @@ impl fmt::Display for FileKind {
         f.write_str(match self {
             Self::Replication => "replication file",
             Self::Image => "image file",
+            Self::Drill => "drill file",
         })
     }
 }

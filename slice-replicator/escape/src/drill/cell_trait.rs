@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
+use super::injury::Cut;
+use super::strike::Moment;
 use super::timeline::TimelineEvent;
 use crate::load::Enter;
 
@@ -22,6 +24,60 @@ pub trait Cell {
 
     /// Ends what `inject` began: SIGCONT, links up, or a new process for the node.
     fn heal(&mut self, node: u16, fault: Fault) -> Result<(), CellError>;
+
+    /// Number of nodes.
+    fn nodes(&self) -> u16;
+
+    /// The nodes that stand by for groups of `node`, those with the most groups first.
+    fn standbys_of(&mut self, node: u16) -> Result<Vec<u16>, CellError> {
+        let _ = node;
+        Err(CellError::Cannot("tell who stands by for a node"))
+    }
+
+    /// Tells the orchestrator to end itself at `moment` of the next node's death: what is seen of it outside comes too
+    /// late for such a moment.
+    fn arm_orchestrator(&mut self, moment: Moment) -> Result<(), CellError> {
+        let _ = moment;
+        Err(CellError::Cannot("arm its orchestrator"))
+    }
+
+    /// Kills the orchestrator, or waits for its end at `moment` if that is not now. Returns when it lived last.
+    fn kill_orchestrator(&mut self, moment: Moment) -> Result<Instant, CellError> {
+        let _ = moment;
+        Err(CellError::Cannot("kill its orchestrator"))
+    }
+
+    /// Stops the orchestrator.
+    fn stop_orchestrator(&mut self) -> Result<Instant, CellError> {
+        Err(CellError::Cannot("stop its orchestrator"))
+    }
+
+    /// Starts a new orchestrator on the same store, or has the stopped one go on.
+    fn heal_orchestrator(&mut self) -> Result<(), CellError> {
+        Err(CellError::Cannot("heal its orchestrator"))
+    }
+
+    /// Loses frames of the control network from here on.
+    fn cut(&mut self, cut: Cut) -> Result<Instant, CellError> {
+        let _ = cut;
+        Err(CellError::Cannot("cut single links"))
+    }
+
+    /// Ends what `cut` began.
+    fn mend(&mut self, cut: Cut) -> Result<(), CellError> {
+        let _ = cut;
+        Err(CellError::Cannot("mend single links"))
+    }
+
+    /// What befell nodes and groups since the cell started, in any order.
+    fn mishaps(&mut self) -> Vec<Mishap> {
+        Vec::new()
+    }
+
+    /// The group of every session's flow, by the client's address.
+    fn groups_of_clients(&mut self) -> Result<Vec<(SocketAddr, u64)>, CellError> {
+        Err(CellError::Cannot("tell the groups of flows"))
+    }
 
     /// Everything noticed since the cell started, in any order. The drill takes what lies after its fault.
     fn timeline(&mut self) -> Vec<TimelineEvent>;
@@ -61,6 +117,24 @@ pub struct ServiceAddresses {
     pub stream: SocketAddr,
 }
 
+/// Something that befell a part of the cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mishap {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub what: MishapKind,
+}
+
+/// What can befall a part of the cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MishapKind {
+    /// The node with this number was declared dead.
+    Dead(u16),
+    /// No copy is left of the group with this number.
+    Lost(u64),
+}
+
 /// The cell is protected again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reprotection {
@@ -93,6 +167,9 @@ pub enum CellError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// This kind of cell is not able to do it.
+    #[error("this cell cannot {0}")]
+    Cannot(&'static str),
     /// This machine lacks something.
     #[error("this machine cannot run the cell: {0} (escape doctor says more)")]
     Environment(String),

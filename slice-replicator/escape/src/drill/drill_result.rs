@@ -1,21 +1,33 @@
 //! Everything that a drill found.
 
 use super::evidence::Evidence;
+use super::must::Must;
 use super::report::Report;
+use super::verdict::Verdict;
 use crate::load::LoadOutcome;
 
 /// The end of a drill.
 #[derive(Clone, Debug)]
 pub struct DrillResult {
-    /// One per fault.
+    /// One per round.
     pub rounds: Vec<Evidence>,
     /// The load as a whole.
     pub load: LoadOutcome,
+    /// What had to hold.
+    pub must: Must,
 }
 
 impl DrillResult {
+    /// The judgement.
+    pub fn verdict(&self) -> Verdict {
+        let mut verdict = Verdict::judge(&self.rounds, &self.must);
+        verdict.add_latency(self.load.latency_us.max() as f64 / 1e3, &self.must);
+        verdict
+    }
+
     /// The report for programs.
     pub fn report(&self) -> Report {
-        Report::of(&self.rounds)
+        let verdict = if self.verdict().is_pass() { "pass" } else { "fail" };
+        Report { verdict, ..Report::of(&self.rounds, &self.must) }
     }
 }

@@ -5,16 +5,17 @@
 //! ```
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cell_trait::Cell;
+use super::chooser::Chooser;
 use super::drill_result::DrillResult;
 use super::error::DrillError;
 use super::evidence::Evidence;
-use super::options::DrillOptions;
+use super::plan::DrillPlan;
 use super::progress::Progress;
 use super::round::Round;
-use crate::load::{LoadHandle, LoadPlan, Seeded, Tally};
+use crate::load::{LoadHandle, LoadPlan, Tally};
 
 /// How long the cell may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -22,32 +23,33 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Holds a drill on `cell` and shuts it down, whatever happens.
-pub fn hold(cell: &mut dyn Cell, options: &DrillOptions, progress: &Progress) -> Result<DrillResult, DrillError> {
-    let result = hold_inner(cell, options, progress);
+pub fn hold(cell: &mut dyn Cell, plan: &DrillPlan, progress: &Progress) -> Result<DrillResult, DrillError> {
+    let result = hold_inner(cell, plan, progress);
     progress.say("shutting down");
     cell.shutdown();
     result
 }
 
-fn hold_inner(cell: &mut dyn Cell, options: &DrillOptions, progress: &Progress) -> Result<DrillResult, DrillError> {
+fn hold_inner(cell: &mut dyn Cell, plan: &DrillPlan, progress: &Progress) -> Result<DrillResult, DrillError> {
     progress.say("starting the cell");
     cell.wait_ready(READY_LIMIT)?;
-    progress.say(format!("opening {} sessions", options.sessions));
-    let load = LoadHandle::start(plan(cell, options), cell.client_namespace())?;
-    let pace = Duration::from_secs(options.sessions as u64 / 1_000);
+    progress.say(format!("opening {} sessions", plan.sessions));
+    let load = LoadHandle::start(load_plan(cell, plan), cell.client_namespace())?;
+    let pace = Duration::from_secs(plan.sessions as u64 / 1_000);
+    let mut since = Instant::now();
     load.wait_open(OPEN_LIMIT + pace)?;
     progress.say("warming up");
-    thread::sleep(options.warm_up);
-    // Its own sequence, apart from the sessions'.
-    let mut random = Seeded::new(options.seed, u64::MAX);
+    thread::sleep(plan.pace.warm_up);
+    let mut chooser = Chooser::new(plan.seed);
     let mut rounds: Vec<Evidence> = Vec::new();
     let mut first_fault = None;
-    for number in 1..=options.rounds {
+    for (number, strikes) in (1..).zip(&plan.rounds) {
         if number > 1 {
             cell.wait_ready(READY_LIMIT)?;
         }
-        let round = Round { number, options, load: &load, progress };
-        let (fault, mut evidence) = round.hold(cell, &mut random)?;
+        let round = Round { number, strikes, plan, load: &load, progress };
+        let (fault, mut evidence) = round.hold(cell, &mut chooser, since)?;
+        since = Instant::now();
         let first = *first_fault.get_or_insert(fault);
         evidence.offset_ms = fault.saturating_duration_since(first).as_secs_f64() * 1e3;
         rounds.push(evidence);
@@ -55,17 +57,17 @@ fn hold_inner(cell: &mut dyn Cell, options: &DrillOptions, progress: &Progress) 
     progress.say("checking every session");
     let outcome = load.finish()?;
     settle(&mut rounds, &outcome.of_failed_node, &outcome.others, outcome.requests);
-    Ok(DrillResult { rounds, load: outcome })
+    Ok(DrillResult { rounds, load: outcome, must: plan.must })
 }
 
-fn plan(cell: &dyn Cell, options: &DrillOptions) -> LoadPlan {
+fn load_plan(cell: &dyn Cell, plan: &DrillPlan) -> LoadPlan {
     let service = cell.service();
     LoadPlan {
-        stream_percent: options.stream_percent,
-        requests_per_second: options.requests_per_second,
-        churn_per_second: options.churn_per_second,
+        stream_percent: plan.stream_percent,
+        requests_per_second: plan.requests_per_second,
+        churn_per_second: plan.churn_per_second,
         client_addresses: cell.client_addresses(),
-        ..LoadPlan::new(service.http, service.stream, options.sessions, options.seed)
+        ..LoadPlan::new(service.http, service.stream, plan.sessions, plan.seed)
     }
 }
 

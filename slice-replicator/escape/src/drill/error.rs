@@ -1,6 +1,7 @@
 //! Why a drill ended without a verdict.
 
 use super::cell_trait::CellError;
+use super::place::Place;
 use crate::load::LoadError;
 
 /// The drill could not be held. A broken promise is not an error: it is the result of a drill.
@@ -19,5 +20,11 @@ pub enum DrillError {
         round: u32,
         /// Sessions of the run.
         sessions: usize,
+    },
+    /// A fault's place does not exist in this cell at this moment.
+    #[error("there is no node for a fault at {place}")]
+    NoPlace {
+        /// As the file says it.
+        place: Place,
     },
 }

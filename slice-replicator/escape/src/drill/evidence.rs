@@ -1,6 +1,7 @@
 //! What one round of a drill brought to light, before anyone judges it.
 
 use super::cell_trait::Reprotection;
+use super::injury::Injury;
 use super::quantiles::Quantiles;
 use super::timeline::{EventKind, Step, Timeline};
 use crate::load::{FirstByte, RoundLoad, Tally};
@@ -8,8 +9,10 @@ use crate::load::{FirstByte, RoundLoad, Tally};
 /// One fault and its consequences.
 #[derive(Clone, Debug)]
 pub struct Evidence {
-    /// The node that failed.
-    pub node: u16,
+    /// What was done to the cell, in order.
+    pub injuries: Vec<Injury>,
+    /// Whether a failover must have followed: a node failed, and no file says that it must not.
+    pub failover_expected: bool,
     /// Sessions of the run.
     pub sessions: usize,
     /// What the clients saw.
@@ -32,8 +35,39 @@ pub struct Evidence {
     pub early_frames: u64,
     /// The new protection and how long it took, ms since the fault; none if it was not there in time.
     pub reprotection: Option<(Reprotection, f64)>,
+    /// Nodes that were declared dead without a fault of theirs.
+    pub false_deaths: Vec<u16>,
+    /// Right replies and requests due while a fault lasted that takes no node; none if there was no such fault.
+    pub achieved: Option<Achieved>,
+    /// Groups of which no copy was left, and the sessions that were lost with them.
+    pub lost: Lost,
     /// Milliseconds from the first round's fault to this one's.
     pub offset_ms: f64,
+}
+
+/// What the load achieved in a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Achieved {
+    /// Right replies.
+    pub replies: u64,
+    /// Requests due.
+    pub offered: u64,
+}
+
+impl Achieved {
+    /// Right replies per request due; 1 where nothing was due.
+    pub fn ratio(&self) -> f64 {
+        if self.offered == 0 { 1.0 } else { self.replies as f64 / self.offered as f64 }
+    }
+}
+
+/// What was reported as lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Groups.
+    pub groups: usize,
+    /// Sessions that had their slice in one of them.
+    pub sessions: usize,
 }
 
 impl Evidence {
@@ -74,15 +108,15 @@ impl Evidence {
     pub fn add_first_byte(&mut self) {
         if let Some(at_us) = self.first_of_new_owner().iter().map(|first| first.at_us).min() {
             let t_ms = at_us.saturating_sub(self.load.fault_us) as f64 / 1e3;
-            self.timeline.add(Step { t_ms, event: EventKind::FirstByte, node: self.node });
+            let node = self.injuries.iter().find_map(Injury::failed_node);
+            self.timeline.add(Step { t_ms, event: EventKind::FirstByte, node });
         }
     }
 
     /// Of each of the failed node's sessions the first byte since there was a new owner: what came between the fault
     /// and that was already under way and would hide the gap.
     fn first_of_new_owner(&self) -> Vec<FirstByte> {
-        let raised = self.timeline.steps.iter().find(|step| step.event == EventKind::EpochRaised);
-        let from_us = self.load.fault_us + raised.map_or(0, |step| us_of(step.t_ms));
+        let from_us = self.load.fault_us + self.timeline.raised_ms().map_or(0, us_of);
         let first = |all: &Vec<FirstByte>| all.iter().find(|first| first.at_us >= from_us).copied();
         self.load.first_bytes.iter().filter_map(first).collect()
     }

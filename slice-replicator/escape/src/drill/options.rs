@@ -1,8 +1,11 @@
-//! What a drill is asked to do.
+//! What a drill without a file is asked to do.
 
 use std::time::Duration;
 
 use super::fault::Fault;
+use super::must::Must;
+use super::plan::{DrillPlan, Pace};
+use super::strike::Strike;
 
 /// The parts of a drill that do not concern how the cell is started.
 #[derive(Clone, Debug)]
@@ -27,10 +30,22 @@ pub struct DrillOptions {
     pub cool_down: Duration,
 }
 
+/// How long a healed node is watched.
+const WATCH: Duration = Duration::from_secs(1);
+
 impl DrillOptions {
-    /// Requests that must be in flight when the fault happens, for a run that can have so many.
-    pub fn wanted_in_flight(&self) -> u64 {
-        (self.sessions as u64 / 4).clamp(1, IN_FLIGHT_WANTED)
+    /// The drill in full.
+    pub fn plan(&self) -> DrillPlan {
+        DrillPlan {
+            sessions: self.sessions,
+            requests_per_second: self.requests_per_second,
+            churn_per_second: self.churn_per_second,
+            stream_percent: self.stream_percent,
+            seed: self.seed,
+            rounds: DrillPlan::rounds_of(&[Strike::of_serving(self.fault)], self.rounds),
+            pace: Pace { warm_up: self.warm_up, watch: WATCH, cool_down: self.cool_down },
+            must: Must::of_plain_drill(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::evidence::Evidence;
+use super::must::Must;
 use super::quantiles::Quantiles;
 use super::timeline::Step;
 use super::verdict::Verdict;
@@ -65,19 +66,19 @@ pub struct Report {
 
 impl Report {
     /// The report of a whole drill.
-    pub fn of(rounds: &[Evidence]) -> Self {
-        let mut report = Self::of_set(rounds);
+    pub fn of(rounds: &[Evidence], must: &Must) -> Self {
+        let mut report = Self::of_set(rounds, must);
         if rounds.len() > 1 {
-            report.rounds = rounds.iter().map(|round| Self::of_set(&at_zero(round))).collect();
+            report.rounds = rounds.iter().map(|round| Self::of_set(&at_zero(round), must)).collect();
         }
         report
     }
 
-    fn of_set(set: &[Evidence]) -> Self {
+    fn of_set(set: &[Evidence], must: &Must) -> Self {
         let tally = set.iter().fold(Tally::default(), |sum, round| sum.plus(&round.tally()));
         let reprotections = || set.iter().map(|round| round.reprotection);
         Self {
-            verdict: if Verdict::of(set).is_pass() { "pass" } else { "fail" },
+            verdict: if Verdict::judge(set, must).is_pass() { "pass" } else { "fail" },
             sessions: set.iter().map(|round| round.sessions).max().unwrap_or(0),
             sessions_failed_over: set.iter().map(|round| round.load.failed_over).sum(),
             requests: set.iter().map(|round| round.requests).sum(),

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A step from the fault to the end of its consequences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The fault happened.
@@ -31,6 +31,11 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Whether the cell itself notices it while it fails over.
+    pub const fn is_of_a_failover(self) -> bool {
+        !matches!(self, Self::Fault | Self::FirstByte | Self::Reprotected | Self::Healed)
+    }
+
     /// For people.
     pub fn words(self) -> &'static str {
         match self {
@@ -81,8 +86,8 @@ pub struct Step {
     pub t_ms: f64,
     /// What.
     pub event: EventKind,
-    /// Who.
-    pub node: u16,
+    /// Which node; none where it is another part of the cell.
+    pub node: Option<u16>,
 }
 
 /// Microseconds are all that is measured: more digits would only look precise.
@@ -102,23 +107,41 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Orders what the cell noticed from the fault at `fault` of `node` on.
-    pub fn of(fault: Instant, node: u16, events: &[TimelineEvent]) -> Self {
+    /// Orders what the cell noticed from the fault at `fault` of `nodes` on (none: of another part of the cell).
+    pub fn of(fault: Instant, nodes: &[u16], events: &[TimelineEvent]) -> Self {
         let mut after: Vec<&TimelineEvent> = events.iter().filter(|event| event.at >= fault).collect();
         after.sort_by_key(|event| (event.at, event.event));
-        let mut steps = vec![Step { t_ms: 0.0, event: EventKind::Fault, node }];
+        let mut steps = vec![Step { t_ms: 0.0, event: EventKind::Fault, node: nodes.first().copied() }];
         let shown = after.iter().filter(|event| event.event != EventKind::Fault);
-        steps.extend(shown.map(|event| Step { t_ms: ms_since(fault, event.at), event: event.event, node: event.node }));
-        let raised = after.iter().find(|event| event.event == EventKind::EpochRaised).map(|event| event.at);
+        let step = |event: &&TimelineEvent| Step {
+            t_ms: ms_since(fault, event.at),
+            event: event.event,
+            node: Some(event.node),
+        };
+        steps.extend(shown.map(step));
+        // An orchestrator that ends before it can tell of the new epoch leaves that to the new owner's gate.
+        let raises = |event: &&&TimelineEvent| matches!(event.event, EventKind::EpochRaised | EventKind::GateClosed);
+        let raised = after.iter().find(raises).map(|event| event.at);
         let suspicions: Vec<&&TimelineEvent> = after
             .iter()
-            .filter(|event| event.event == EventKind::Suspected && event.node == node)
+            .filter(|event| event.event == EventKind::Suspected && nodes.contains(&event.node))
             .filter(|event| raised.is_some_and(|raised| event.at <= raised))
             .collect();
         let detect_ms = suspicions.last().map(|last| ms_since(fault, last.at));
         let names: Vec<String> = suspicions.iter().map(|event| event.by.to_string()).collect();
         let detected_by = (!names.is_empty()).then(|| names.join(", "));
         Self { steps, detect_ms, detected_by }
+    }
+
+    /// When the first of the groups got its new owner, milliseconds since the fault.
+    pub fn raised_ms(&self) -> Option<f64> {
+        let raises = |step: &&Step| matches!(step.event, EventKind::EpochRaised | EventKind::GateClosed);
+        self.steps.iter().find(raises).map(|step| step.t_ms)
+    }
+
+    /// Groups that got a new owner.
+    pub fn handed_over(&self) -> usize {
+        self.steps.iter().filter(|step| step.event == EventKind::EpochRaised).count()
     }
 
     /// Adds a step, keeping the order.
@@ -165,7 +188,7 @@ mod tests {
             event(origin, 111, EventKind::Suspected, 2, Noticed::Standby(3)),
             event(origin, 120, EventKind::Suspected, 1, Noticed::Standby(3)),
         ];
-        let timeline = Timeline::of(fault, 1, &events);
+        let timeline = Timeline::of(fault, &[1], &events);
         assert_eq!(timeline.detect_ms.unwrap().round(), 12.0);
         assert_eq!(timeline.detected_by.unwrap(), "orchestrator, standby 2");
         assert_eq!(timeline.steps.len(), 6, "what lies before the fault belongs to another");
@@ -175,7 +198,7 @@ mod tests {
     #[test]
     fn without_a_failover_nothing_was_detected() {
         let origin = Instant::now();
-        let timeline = Timeline::of(origin, 1, &[event(origin, 5, EventKind::Suspected, 1, Noticed::Orchestrator)]);
+        let timeline = Timeline::of(origin, &[1], &[event(origin, 5, EventKind::Suspected, 1, Noticed::Orchestrator)]);
         assert_eq!(timeline.detect_ms, None);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 use super::evidence::Evidence;
+use super::must::Must;
 use super::quantiles::Quantiles;
 use crate::load::Tally;
 
@@ -10,10 +13,6 @@ use crate::load::Tally;
 pub const GAP_GOAL_P50_MS: f64 = 10.0;
 /// Goal for the clients' wait after detection, 99 of 100 sessions.
 pub const GAP_GOAL_P99_MS: f64 = 40.0;
-/// A longer wait fails the drill: a Linux client's shortest retransmission timeout is 200 ms, so beyond this it was
-/// the client's TCP that repaired the connection, not the failover.
-pub const GAP_LIMIT_P50_MS: f64 = 150.0;
-
 /// What is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
@@ -31,8 +30,16 @@ pub enum Promise {
     FailedOver,
     /// Every slice has a standby again.
     Protected,
-    /// The wait was no retransmission timeout.
+    /// The wait was no retransmission timeout; or not longer than a drill's file allows.
     Gap,
+    /// Nothing failed over that had no fault.
+    NoFailover,
+    /// What has no copy left is reported as lost, and nothing else is.
+    Lost,
+    /// The load went on while a fault lasted.
+    Achieved,
+    /// No request took too long.
+    Latency,
 }
 
 impl fmt::Display for Promise {
@@ -46,12 +53,22 @@ impl fmt::Display for Promise {
             Self::FailedOver => "all sessions failed over",
             Self::Protected => "protected again",
             Self::Gap => "no retransmission timeout",
+            Self::NoFailover => "no failover without a fault",
+            Self::Lost => "what is lost is reported",
+            Self::Achieved => "the load went on",
+            Self::Latency => "no request took too long",
         })
     }
 }
 
+impl Serialize for Promise {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// One promise and what was found about it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
     /// Which.
     pub promise: Promise,
@@ -79,28 +96,47 @@ const RETRANSMISSION_US: u64 = 180_000;
 const RESENT_TOLERATED: usize = 40;
 
 impl Verdict {
-    /// Judges `rounds`. Nothing to judge is no pass.
+    /// Judges `rounds` of a drill without a file. Nothing to judge is no pass.
     pub fn of(rounds: &[Evidence]) -> Self {
-        let gap = Quantiles::of_us(rounds.iter().flat_map(Evidence::gaps_after_detection_us).collect());
-        let findings =
-            vec![p1(rounds), p2(rounds), p3(rounds), p4(rounds), p5(rounds), failed_over(rounds), protected(rounds)];
+        Self::judge(rounds, &Must::of_plain_drill())
+    }
+
+    /// Judges `rounds` by what `must` hold. Nothing to judge is no pass.
+    pub fn judge(rounds: &[Evidence], must: &Must) -> Self {
         let waits: Vec<u64> = rounds.iter().flat_map(Evidence::gaps_after_detection_us).collect();
-        let resent = waits.iter().filter(|us| **us >= RETRANSMISSION_US).count();
-        let tolerated = (waits.len() / RESENT_TOLERATED).max(1);
-        let kept = gap.p50 <= GAP_LIMIT_P50_MS && resent <= tolerated;
-        let numbers = format!(
-            "wait after detection p50 {:.1} ms, limit {GAP_LIMIT_P50_MS} ms; {resent} of {} sessions waited {} ms or more",
-            gap.p50,
-            waits.len(),
-            RETRANSMISSION_US / 1000
-        );
-        let findings = [findings, vec![Finding { promise: Promise::Gap, kept, numbers }]].concat();
+        let gap = Quantiles::of_us(waits.clone());
+        let mut findings = vec![p1(rounds), p2(rounds), p3(rounds), p4(rounds), p5(rounds, must.others_wait_p50_ms)];
+        // A drill without anything to take over is judged by other things.
+        if rounds.is_empty() || rounds.iter().any(|round| round.failover_expected) {
+            findings.push(failed_over(rounds));
+        }
+        findings.push(protected(rounds));
+        if rounds.is_empty() || rounds.iter().any(|round| round.failover_expected) {
+            findings.push(waited(gap, &waits, must));
+        }
+        findings.extend(no_failover(rounds, must));
+        findings.extend(lost(rounds, must));
+        findings.extend(achieved(rounds, must));
         Self { findings, gap, gap_goal_met: gap.p50 <= GAP_GOAL_P50_MS && gap.p99 <= GAP_GOAL_P99_MS }
+    }
+
+    /// Judges the longest latency of the drill's requests too.
+    pub fn add_latency(&mut self, longest_ms: f64, must: &Must) {
+        if must.latency_max_ms > 0.0 {
+            let kept = longest_ms <= must.latency_max_ms;
+            let numbers = format!("the longest took {longest_ms:.0} ms, limit {} ms", must.latency_max_ms);
+            self.findings.push(Finding { promise: Promise::Latency, kept, numbers });
+        }
     }
 
     /// Whether every promise was kept.
     pub fn is_pass(&self) -> bool {
-        self.findings.iter().all(|finding| finding.kept)
+        self.broken() == 0
+    }
+
+    /// Promises that were broken.
+    pub fn broken(&self) -> usize {
+        self.findings.iter().filter(|finding| !finding.kept).count()
     }
 }
 
@@ -143,10 +179,10 @@ fn p4(rounds: &[Evidence]) -> Finding {
     Finding { promise: Promise::P4, kept: resets == 0 && early == 0, numbers }
 }
 
-fn p5(rounds: &[Evidence]) -> Finding {
+fn p5(rounds: &[Evidence], limit_ms: f64) -> Finding {
     let tally = sum(rounds, |round| round.others);
     let gaps = Quantiles::of_us(rounds.iter().flat_map(Evidence::gaps_others_us).collect());
-    let kept = tally.is_clean() && gaps.p50 <= GAP_LIMIT_P50_MS;
+    let kept = tally.is_clean() && gaps.p50 <= limit_ms;
     let numbers = format!(
         "other sessions: {}, wait p50 {:.1} ms, p99 {:.1} ms",
         if tally.is_clean() { "nothing wrong".to_owned() } else { format!("{tally:?}") },
@@ -157,14 +193,73 @@ fn p5(rounds: &[Evidence]) -> Finding {
 }
 
 fn failed_over(rounds: &[Evidence]) -> Finding {
-    let served: usize = rounds.iter().map(|round| round.load.on_failed_node).sum();
-    let moved: usize = rounds.iter().map(|round| round.load.failed_over).sum();
-    let waiting: usize = rounds.iter().map(|round| round.load.waiting).sum();
-    let detected = rounds.iter().all(|round| round.timeline.detect_ms.is_some());
-    let kept = !rounds.is_empty() && served > 0 && moved == served && waiting == 0 && detected;
+    let hit: Vec<&Evidence> = rounds.iter().filter(|round| round.failover_expected).collect();
+    let served: usize = hit.iter().map(|round| round.load.on_failed_node).sum();
+    let moved: usize = hit.iter().map(|round| round.load.failed_over).sum();
+    let waiting: usize = hit.iter().map(|round| round.load.waiting).sum();
+    let detected = hit.iter().all(|round| round.timeline.detect_ms.is_some());
+    let kept = !hit.is_empty() && served > 0 && moved == served && waiting == 0 && detected;
     let seen = if detected { "" } else { ", no failover seen" };
     let numbers = format!("{moved} of the failed node's {served} sessions moved, {waiting} still without a byte{seen}");
     Finding { promise: Promise::FailedOver, kept, numbers }
+}
+
+fn waited(gap: Quantiles, waits: &[u64], must: &Must) -> Finding {
+    let limit = must.wait_p50_ms;
+    let resent = waits.iter().filter(|us| **us >= RETRANSMISSION_US).count();
+    let tolerated = (waits.len() / RESENT_TOLERATED).max(1);
+    let mut kept = gap.p50 <= limit && (resent <= tolerated || !must.is_without_retransmission());
+    let mut numbers = format!(
+        "wait after detection p50 {:.1} ms, limit {limit} ms; {resent} of {} sessions waited {} ms or more",
+        gap.p50,
+        waits.len(),
+        RETRANSMISSION_US / 1000
+    );
+    if must.wait_p99_ms > 0.0 {
+        kept &= gap.p99 <= must.wait_p99_ms;
+        numbers += &format!("; p99 {:.1} ms, limit {} ms", gap.p99, must.wait_p99_ms);
+    }
+    Finding { promise: Promise::Gap, kept, numbers }
+}
+
+/// Only where the drill asks for it, or had a fault that takes no node.
+fn no_failover(rounds: &[Evidence], must: &Must) -> Option<Finding> {
+    let calm = rounds.iter().filter(|round| !round.failover_expected);
+    if must.false_failovers == u32::MAX {
+        return None;
+    }
+    let deaths: usize = rounds.iter().map(|round| round.false_deaths.len()).sum();
+    let handed: usize = calm.map(|round| round.timeline.handed_over()).sum();
+    let kept = handed == 0 && deaths <= must.false_failovers as usize;
+    let numbers = format!(
+        "{deaths} nodes without a fault were declared dead, {handed} groups changed hands without a node's fault"
+    );
+    Some(Finding { promise: Promise::NoFailover, kept, numbers })
+}
+
+/// Only where the drill takes a slice's last copy.
+fn lost(rounds: &[Evidence], must: &Must) -> Option<Finding> {
+    let groups: usize = rounds.iter().map(|round| round.lost.groups).sum();
+    let sessions: usize = rounds.iter().map(|round| round.lost.sessions).sum();
+    must.lost_groups.then(|| Finding {
+        promise: Promise::Lost,
+        kept: groups > 0 && sessions > 0,
+        numbers: format!("{groups} groups were reported as lost, with them {sessions} sessions ended"),
+    })
+}
+
+/// Only where the drill asks for it.
+fn achieved(rounds: &[Evidence], must: &Must) -> Option<Finding> {
+    let wanted = must.achieved_over_offered;
+    if wanted <= 0.0 {
+        return None;
+    }
+    let spans: Vec<f64> = rounds.iter().filter_map(|round| round.achieved).map(|span| span.ratio()).collect();
+    let least = spans.iter().copied().reduce(f64::min);
+    let kept = least.is_some_and(|least| least >= wanted);
+    let least = least.map_or("nothing was measured".into(), |least| format!("{least:.4} of the requests due"));
+    let numbers = format!("answered while the fault lasted: {least}, at least {wanted}");
+    Some(Finding { promise: Promise::Achieved, kept, numbers })
 }
 
 fn protected(rounds: &[Evidence]) -> Finding {

@@ -4,46 +4,46 @@ use std::fmt::Write;
 
 use super::drill_result::DrillResult;
 use super::evidence::Evidence;
-use super::options::DrillOptions;
+use super::plan::DrillPlan;
 use super::verdict::{GAP_GOAL_P50_MS, GAP_GOAL_P99_MS, Verdict};
 
 /// The whole report as text.
-pub fn tell(result: &DrillResult, options: &DrillOptions) -> String {
+pub fn tell(result: &DrillResult, plan: &DrillPlan) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     for (number, round) in result.rounds.iter().enumerate() {
-        let _ = tell_round(&mut text, number + 1, round, options);
+        let _ = tell_round(&mut text, number + 1, round, plan);
     }
-    let _ = tell_verdict(&mut text, &Verdict::of(&result.rounds));
-    let _ = tell_load(&mut text, result, options);
+    let _ = tell_verdict(&mut text, &result.verdict(), &result.rounds);
+    let _ = tell_load(&mut text, result, plan);
     text
 }
 
-fn tell_round(text: &mut String, number: usize, round: &Evidence, options: &DrillOptions) -> std::fmt::Result {
-    let load = &round.load;
-    writeln!(text, "Round {number}: {} of node {}", options.fault, round.node)?;
-    writeln!(
-        text,
-        "  {} of {} sessions on it; {} requests in flight ({} of them its own), {} frames held",
-        load.on_failed_node, round.sessions, load.in_flight, load.in_flight_on_failed_node, round.held_frames
-    )?;
-    if !round.moment_found || load.in_flight < options.wanted_in_flight() {
-        let wanted = options.wanted_in_flight();
-        writeln!(text, "  note: fewer than {wanted} requests were in flight, or no frame was held: a weak test")?;
+fn tell_round(text: &mut String, number: usize, round: &Evidence, plan: &DrillPlan) -> std::fmt::Result {
+    let injuries: Vec<String> = round.injuries.iter().map(ToString::to_string).collect();
+    writeln!(text, "Round {number}: {}", injuries.join(", "))?;
+    if round.failover_expected {
+        tell_moment(text, round, plan.wanted_in_flight())?;
     }
     for step in &round.timeline.steps {
-        writeln!(text, "  {:>10.3} ms  {} (node {})", step.t_ms, step.event.words(), step.node)?;
+        let node = step.node.map_or(String::new(), |node| format!(" (node {node})"));
+        writeln!(text, "  {:>10.3} ms  {}{node}", step.t_ms, step.event.words())?;
     }
     match (round.timeline.detect_ms, &round.timeline.detected_by) {
         (Some(ms), Some(by)) => writeln!(text, "  detected after {ms:.1} ms by {by}")?,
         _ => writeln!(text, "  no failover was seen")?,
     }
-    let (waited, gaps) = round.gaps_of_waiting();
-    writeln!(
-        text,
-        "  {waited} sessions had a request due before the first was served again: they waited p50 {:.1} ms, p99 {:.1} ms, at most {:.1} ms",
-        gaps.p50, gaps.p99, gaps.max
-    )?;
+    if round.failover_expected {
+        let (waited, gaps) = round.gaps_of_waiting();
+        writeln!(
+            text,
+            "  {waited} sessions had a request due before the first was served again: they waited p50 {:.1} ms, p99 {:.1} ms, at most {:.1} ms",
+            gaps.p50, gaps.p99, gaps.max
+        )?;
+    }
+    if round.lost.groups > 0 {
+        writeln!(text, "  {} groups were lost, with them {} sessions", round.lost.groups, round.lost.sessions)?;
+    }
     match &round.reprotection {
         Some((found, ms)) => writeln!(
             text,
@@ -55,10 +55,26 @@ fn tell_round(text: &mut String, number: usize, round: &Evidence, options: &Dril
     }
 }
 
-fn tell_verdict(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
+fn tell_moment(text: &mut String, round: &Evidence, wanted: u64) -> std::fmt::Result {
+    let load = &round.load;
+    writeln!(
+        text,
+        "  {} of {} sessions on it; {} requests in flight ({} of them its own), {} frames held",
+        load.on_failed_node, round.sessions, load.in_flight, load.in_flight_on_failed_node, round.held_frames
+    )?;
+    if !round.moment_found || load.in_flight < wanted {
+        writeln!(text, "  note: fewer than {wanted} requests were in flight, or no frame was held: a weak test")?;
+    }
+    Ok(())
+}
+
+fn tell_verdict(text: &mut String, verdict: &Verdict, rounds: &[Evidence]) -> std::fmt::Result {
     for finding in &verdict.findings {
         let kept = if finding.kept { "kept  " } else { "BROKEN" };
         writeln!(text, "  {kept}  {:<36} {}", finding.promise.to_string(), finding.numbers)?;
+    }
+    if !rounds.iter().any(|round| round.failover_expected) {
+        return Ok(());
     }
     let goal = if verdict.gap_goal_met { "met   " } else { "missed" };
     let gap = verdict.gap;
@@ -69,7 +85,7 @@ fn tell_verdict(text: &mut String, verdict: &Verdict) -> std::fmt::Result {
     )
 }
 
-fn tell_load(text: &mut String, result: &DrillResult, options: &DrillOptions) -> std::fmt::Result {
+fn tell_load(text: &mut String, result: &DrillResult, plan: &DrillPlan) -> std::fmt::Result {
     let load = &result.load;
     let latency = |quantile| load.latency_us.value_at_quantile(quantile) as f64 / 1e3;
     writeln!(
@@ -93,8 +109,8 @@ fn tell_load(text: &mut String, result: &DrillResult, options: &DrillOptions) ->
     if load.described.len() > VIOLATIONS_SHOWN {
         writeln!(text, "  and more")?;
     }
-    writeln!(text, "seed {}", options.seed)?;
-    let word = if Verdict::of(&result.rounds).is_pass() { "PASS" } else { "FAIL" };
+    writeln!(text, "seed {}", plan.seed)?;
+    let word = if result.verdict().is_pass() { "PASS" } else { "FAIL" };
     writeln!(text, "verdict: {word}")
 }
 

@@ -1,6 +1,7 @@
 //! What the drill asks of the running generator, and the answers.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
@@ -27,8 +28,16 @@ pub enum Command {
     Fault {
         /// When.
         at: Instant,
-        /// To which node.
-        node: u16,
+        /// To which nodes; none if it is another part of the cell.
+        nodes: Vec<u16>,
+    },
+    /// The sessions with these client addresses are lost with the group that held them, and that was reported: they are
+    /// given up, and what they missed is no violation. Answered by their number.
+    Excuse {
+        /// The clients' ends.
+        clients: Vec<SocketAddr>,
+        /// How many sessions these were.
+        answer: SyncSender<usize>,
     },
     /// What was seen since the last `Fault`.
     Round(SyncSender<RoundLoad>),
@@ -52,6 +61,10 @@ pub struct RoundLoad {
     pub fault_us: u64,
     /// Requests sent so far in the run.
     pub requests: u64,
+    /// Right replies so far in the run.
+    pub replies: u64,
+    /// Requests so far in the run that were due and held back.
+    pub held_back: u64,
     /// Requests in flight at the fault, all sessions.
     pub in_flight: u64,
     /// Requests in flight at the fault of the failed node's sessions.

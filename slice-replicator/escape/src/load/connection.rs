@@ -99,6 +99,11 @@ impl Connection {
         Ok(Self { talk, stage: Stage::Connecting, life, readable: false, socket, out: Vec::new(), out_at: 0 })
     }
 
+    /// The client's end, once there is one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
     /// After an event: whether the handshake is done. An error is the reason why it failed.
     pub fn finish_connect(&mut self) -> io::Result<bool> {
         if let Some(error) = self.socket.take_error()? {

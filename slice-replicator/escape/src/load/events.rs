@@ -1,8 +1,11 @@
 //! What the kernel reports about the generator's connections.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
 use mio::event::Event;
 
-use super::connection::{Life, Stage, Talk};
+use super::connection::{Connection, Life, Stage, Talk};
 use super::generator::{Generator, Phase};
 use super::violation::Violation;
 
@@ -121,9 +124,25 @@ impl Generator {
     pub(super) fn give_up(&mut self, index: usize, violation: &Violation) {
         let Some(Some(connection)) = self.connections.get(index) else { return };
         let unanswered = connection.talk.in_flight() as u64;
-        self.ledger.violated(index, violation, unanswered);
+        // A short session is not remembered: there is no bound on how many there are.
+        let client = if connection.life == Life::Whole { connection.local_addr() } else { None };
+        self.ledger.violated(index, client, violation, unanswered);
         self.gone += u64::from(connection.life == Life::Whole);
         self.remove(index);
+    }
+
+    /// Gives up the sessions of `clients`, which are lost with their group. Returns how many of the run's sessions.
+    pub(super) fn excuse(&mut self, clients: &[SocketAddr]) -> usize {
+        let clients: HashSet<&SocketAddr> = clients.iter().collect();
+        let given_up = clients.iter().filter(|client| self.ledger.excuse_given_up(client)).count();
+        let is_lost = |connection: &Connection| connection.local_addr().is_some_and(|client| clients.contains(&client));
+        let living = self.connections.iter().enumerate().filter_map(|(index, c)| c.as_ref().map(|c| (index, c)));
+        let lost: Vec<_> = living.filter(|(_, c)| is_lost(c)).map(|(index, c)| (index, c.talk.in_flight())).collect();
+        for (index, unanswered) in &lost {
+            self.ledger.excuse(*index, *unanswered as u64);
+            self.remove(*index);
+        }
+        given_up + lost.len()
     }
 
     /// Closes a connection and frees its place.

@@ -29,7 +29,7 @@ impl FirstByte {
 #[derive(Debug)]
 pub struct FaultWatch {
     fault_us: u64,
-    node: u16,
+    nodes: Vec<u16>,
     on_failed_node: Vec<bool>,
     /// In order; at most [`FIRST_BYTES_MAX`] each.
     first: Vec<Vec<FirstByte>>,
@@ -42,11 +42,11 @@ pub struct FaultWatch {
 }
 
 impl FaultWatch {
-    /// A fault at `fault_us` on `node`, which serves the sessions marked in `on_failed_node`.
-    pub fn new(fault_us: u64, node: u16, on_failed_node: Vec<bool>) -> Self {
+    /// A fault at `fault_us` of `nodes`, which serve the sessions marked in `on_failed_node`.
+    pub fn new(fault_us: u64, nodes: Vec<u16>, on_failed_node: Vec<bool>) -> Self {
         let waiting = on_failed_node.iter().filter(|&&on| on).count();
         let first = vec![Vec::new(); on_failed_node.len()];
-        Self { fault_us, node, on_failed_node, given_up: 0, first, waiting, in_flight: 0, in_flight_on_failed_node: 0 }
+        Self { fault_us, nodes, on_failed_node, given_up: 0, first, waiting, in_flight: 0, in_flight_on_failed_node: 0 }
     }
 
     /// A right reply of `session`.
@@ -75,6 +75,19 @@ impl FaultWatch {
         }
     }
 
+    /// `session` is lost with its group, as was reported: it is not one of the sessions that must be served again.
+    /// `was_given_up`: it was counted as given up before.
+    pub fn excuse(&mut self, session: usize, was_given_up: bool) {
+        if self.is_on_failed_node(session) {
+            self.waiting -= usize::from(self.first.get(session).is_some_and(Vec::is_empty));
+            if let Some(on) = self.on_failed_node.get_mut(session) {
+                *on = false;
+            }
+        } else if was_given_up {
+            self.given_up = self.given_up.saturating_sub(1);
+        }
+    }
+
     /// A request of `session` that was sent at `sent_us` and had no reply until `done_us` (`None`: has none yet).
     pub fn count_in_flight(&mut self, session: usize, sent_us: u64, done_us: Option<u64>) {
         if sent_us <= self.fault_us && done_us.is_none_or(|done| done > self.fault_us) {
@@ -88,9 +101,9 @@ impl FaultWatch {
         self.on_failed_node.get(session).copied().unwrap_or(false)
     }
 
-    /// The node that failed.
-    pub fn node(&self) -> u16 {
-        self.node
+    /// Whether `node` failed.
+    pub fn has_failed(&self, node: u16) -> bool {
+        self.nodes.contains(&node)
     }
 
     /// Sessions that the failed node served at the fault, those given up since included.
@@ -131,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_gap_begins_at_the_later_of_fault_and_schedule() {
-        let mut watch = FaultWatch::new(1_000, 1, vec![true, true, false]);
+        let mut watch = FaultWatch::new(1_000, vec![1], vec![true, true, false]);
         watch.replied(0, &completion(900, 1_050, 1_060));
         watch.replied(0, &completion(950, 1_070, 1_080));
         watch.replied(1, &completion(1_500, 1_510, 1_520));
@@ -144,7 +157,7 @@ mod tests {
 
     #[test]
     fn replies_that_were_complete_before_the_fault_do_not_count() {
-        let mut watch = FaultWatch::new(1_000, 1, vec![true]);
+        let mut watch = FaultWatch::new(1_000, vec![1], vec![true]);
         watch.replied(0, &completion(900, 990, 1_000));
         assert_eq!(watch.waiting(), 1);
         watch.replied(0, &completion(900, 990, 1_001));
@@ -153,7 +166,7 @@ mod tests {
 
     #[test]
     fn in_flight_means_sent_and_unanswered_at_the_fault() {
-        let mut watch = FaultWatch::new(1_000, 1, vec![true, false]);
+        let mut watch = FaultWatch::new(1_000, vec![1], vec![true, false]);
         watch.count_in_flight(0, 990, Some(1_010));
         watch.count_in_flight(1, 1_000, None);
         watch.count_in_flight(1, 1_001, None);
@@ -162,8 +175,20 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_is_lost_with_its_group_is_not_waited_for() {
+        let mut watch = FaultWatch::new(1_000, vec![1, 2], vec![true, true, false]);
+        watch.excuse(0, false);
+        assert_eq!((watch.on_failed_node(), watch.waiting()), (1, 1));
+        watch.given_up(1);
+        watch.excuse(1, true);
+        assert_eq!((watch.on_failed_node(), watch.waiting()), (0, 0));
+        watch.excuse(2, false);
+        assert!(watch.has_failed(2) && !watch.has_failed(3));
+    }
+
+    #[test]
     fn a_session_that_was_given_up_is_not_waited_for() {
-        let mut watch = FaultWatch::new(1_000, 1, vec![true]);
+        let mut watch = FaultWatch::new(1_000, vec![1], vec![true]);
         watch.given_up(0);
         watch.given_up(0);
         assert_eq!(watch.waiting(), 0);

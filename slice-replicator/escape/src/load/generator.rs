@@ -163,7 +163,8 @@ impl Generator {
                 Ok(Command::RefreshNodes) => self.refresh_nodes(),
                 Ok(Command::Nodes(answer)) => drop(answer.try_send(self.nodes())),
                 Ok(Command::Arm { in_flight, node, now }) => self.trigger = Some(Trigger { in_flight, node, now }),
-                Ok(Command::Fault { at, node }) => self.begin_watch(self.clock.at_us(at), node),
+                Ok(Command::Fault { at, nodes }) => self.begin_watch(self.clock.at_us(at), nodes),
+                Ok(Command::Excuse { clients, answer }) => drop(answer.try_send(self.excuse(&clients))),
                 Ok(Command::Round(answer)) => drop(answer.try_send(self.round())),
                 Ok(Command::Finish) => self.begin_end(),
                 Err(TryRecvError::Empty) => return,
@@ -215,10 +216,11 @@ impl Generator {
         nodes
     }
 
-    fn begin_watch(&mut self, fault_us: u64, node: u16) {
+    fn begin_watch(&mut self, fault_us: u64, nodes: Vec<u16>) {
         self.trigger = None;
-        let on_failed_node = (0..self.plan.sessions).map(|index| self.node_of(index) == Some(node)).collect();
-        let mut watch = FaultWatch::new(fault_us, node, on_failed_node);
+        let has_failed = |index| self.node_of(index).is_some_and(|node| nodes.contains(&node));
+        let on_failed_node = (0..self.plan.sessions).map(has_failed).collect();
+        let mut watch = FaultWatch::new(fault_us, nodes, on_failed_node);
         for (index, connection) in self.connections.iter().enumerate() {
             if let Some(Connection { talk: Talk::Http(session), .. }) = connection {
                 session.sent_times_us().for_each(|sent_us| watch.count_in_flight(index, sent_us, None));
@@ -228,14 +230,12 @@ impl Generator {
     }
 
     fn round(&self) -> RoundLoad {
-        let (of_failed_node, others) = (self.ledger.of_failed_node, self.ledger.others);
-        let Some(watch) = &self.ledger.watch else {
-            return RoundLoad { requests: self.ledger.requests, of_failed_node, others, ..RoundLoad::default() };
-        };
+        let Ledger { requests, replies, held_back, of_failed_node, others, .. } = self.ledger;
+        let counts = RoundLoad { requests, replies, held_back, of_failed_node, others, ..RoundLoad::default() };
+        let Some(watch) = &self.ledger.watch else { return counts };
         let (in_flight, in_flight_on_failed_node) = watch.in_flight();
         RoundLoad {
             fault_us: watch.fault_us(),
-            requests: self.ledger.requests,
             in_flight,
             in_flight_on_failed_node,
             on_failed_node: watch.on_failed_node(),
@@ -243,13 +243,12 @@ impl Generator {
             waiting: watch.waiting(),
             first_bytes: watch.first_bytes(true),
             first_bytes_others: watch.first_bytes(false),
-            of_failed_node,
-            others,
+            ..counts
         }
     }
 
     fn has_moved(&self, watch: &FaultWatch, index: usize) -> bool {
-        watch.is_on_failed_node(index) && self.node_of(index).is_some_and(|node| node != watch.node())
+        watch.is_on_failed_node(index) && self.node_of(index).is_some_and(|node| !watch.has_failed(node))
     }
 
     fn outcome(&self) -> LoadOutcome {
@@ -263,6 +262,7 @@ impl Generator {
             churn_held_back: self.ledger.churn_held_back,
             of_failed_node: self.ledger.of_failed_node,
             others: self.ledger.others,
+            excused: self.ledger.excused,
             described: self.ledger.described.clone(),
             latency_us: self.ledger.latency_us.clone(),
             cpu_us: cpu.tv_sec.unsigned_abs() * 1_000_000 + cpu.tv_nsec.unsigned_abs() / 1_000,

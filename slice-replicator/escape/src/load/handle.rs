@@ -1,6 +1,7 @@
 //! The running generator as the drill sees it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -113,9 +114,17 @@ impl LoadHandle {
         }
     }
 
-    /// Tells that a fault happened to `node`.
-    pub fn fault(&self, at: Instant, node: u16) -> Result<(), LoadError> {
-        self.send(Command::Fault { at, node }, "about the fault")
+    /// Tells that a fault happened to `nodes` (none: to another part of the cell).
+    pub fn fault(&self, at: Instant, nodes: &[u16]) -> Result<(), LoadError> {
+        self.send(Command::Fault { at, nodes: nodes.to_vec() }, "about the fault")
+    }
+
+    /// Gives up the sessions with these client addresses: they were reported as lost. Returns their number.
+    pub fn excuse(&self, clients: Vec<SocketAddr>) -> Result<usize, LoadError> {
+        let (answer, excused) = mpsc::sync_channel(1);
+        let what = "which sessions are lost";
+        self.send(Command::Excuse { clients, answer }, what)?;
+        excused.recv_timeout(ANSWER_LIMIT).map_err(|_| LoadError::Silent { what, after: ANSWER_LIMIT })
     }
 
     /// What was seen since the last fault.

@@ -1,5 +1,8 @@
 //! The generator's books: replies, violations, and what a fault did to whom.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use hdrhistogram::Histogram;
 
 use super::fault_watch::FaultWatch;
@@ -31,11 +34,23 @@ pub struct Ledger {
     pub others: Tally,
     /// The first violations in words; at most [`DESCRIBED_MAX`].
     pub described: Vec<String>,
+    /// Sessions that were lost with their group, as was reported.
+    pub excused: u64,
     /// Scheduled sending to complete reply, µs.
     pub latency_us: Histogram<u64>,
     /// The fault that is being watched.
     pub watch: Option<FaultWatch>,
+    /// Violations by the client's address; at most one per session, because it is given up then.
+    given_up: BTreeMap<SocketAddr, GivenUp>,
     history: History,
+}
+
+/// A session that was given up, and how it is counted.
+#[derive(Clone, Copy, Debug)]
+struct GivenUp {
+    session: usize,
+    tally: Tally,
+    of_failed_node: bool,
 }
 
 impl Ledger {
@@ -51,8 +66,10 @@ impl Ledger {
             of_failed_node: Tally::default(),
             others: Tally::default(),
             described: Vec::new(),
+            excused: 0,
             latency_us: latency_histogram(),
             watch: None,
+            given_up: BTreeMap::new(),
             history: History::default(),
         }
     }
@@ -68,18 +85,47 @@ impl Ledger {
         self.history.push(session, completion);
     }
 
-    /// `session` is given up because of `violation`, with `unanswered` requests.
-    pub fn violated(&mut self, session: usize, violation: &Violation, unanswered: u64) {
+    /// `session`, whose client has the address `client`, is given up because of `violation`, with `unanswered` requests.
+    pub fn violated(&mut self, session: usize, client: Option<SocketAddr>, violation: &Violation, unanswered: u64) {
         self.in_flight = self.in_flight.saturating_sub(unanswered);
         let of_failed_node = self.watch.as_ref().is_some_and(|watch| watch.is_on_failed_node(session));
         let tally = if of_failed_node { &mut self.of_failed_node } else { &mut self.others };
         tally.add(violation);
+        if let Some(client) = client {
+            let mut tally = Tally::default();
+            tally.add(violation);
+            self.given_up.insert(client, GivenUp { session, tally, of_failed_node });
+        }
         if let Some(watch) = &mut self.watch {
             watch.given_up(session);
         }
         if self.described.len() < DESCRIBED_MAX {
             self.described.push(format!("session {session}: {violation}"));
         }
+    }
+
+    /// `session`, which lives, is lost with its group, with `unanswered` requests.
+    pub fn excuse(&mut self, session: usize, unanswered: u64) {
+        self.in_flight = self.in_flight.saturating_sub(unanswered);
+        self.excused += 1;
+        if let Some(watch) = &mut self.watch {
+            watch.excuse(session, false);
+        }
+    }
+
+    /// The session of `client`, if it was given up before it was known that it is lost with its group: what it was
+    /// blamed for is taken back.
+    pub fn excuse_given_up(&mut self, client: &SocketAddr) -> bool {
+        let Some(GivenUp { session, tally, of_failed_node }) = self.given_up.remove(client) else { return false };
+        let blamed = if of_failed_node { &mut self.of_failed_node } else { &mut self.others };
+        *blamed = blamed.since(&tally);
+        let told = format!("session {session}: ");
+        self.described.retain(|words| !words.starts_with(&told));
+        self.excused += 1;
+        if let Some(watch) = &mut self.watch {
+            watch.excuse(session, of_failed_node);
+        }
+        true
     }
 
     /// Begins to watch a fault, from the replies that came since it happened.

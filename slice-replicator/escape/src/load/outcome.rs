@@ -23,6 +23,8 @@ pub struct LoadOutcome {
     pub of_failed_node: Tally,
     /// Violations, other sessions.
     pub others: Tally,
+    /// Sessions that were lost with their group, as was reported.
+    pub excused: u64,
     /// The first violations in words.
     pub described: Vec<String>,
     /// Scheduled sending to complete reply, µs.

@@ -86,7 +86,7 @@ impl Generator {
             }
             Err(error) => {
                 let violation = Violation::Reset { how: format!("connect to {address}: {error}"), unanswered: 0 };
-                self.ledger.violated(index, &violation, 0);
+                self.ledger.violated(index, None, &violation, 0);
                 self.gone += u64::from(life == Life::Whole);
                 false
             }

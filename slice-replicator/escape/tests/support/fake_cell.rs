@@ -3,7 +3,12 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use escape::drill::{Cell, CellError, EventKind, Fault, Noticed, Reprotection, ServiceAddresses, TimelineEvent};
+use std::net::SocketAddr;
+
+use escape::drill::{
+    Cell, CellError, Cut, EventKind, Fault, Mishap, MishapKind, Moment, Noticed, Reprotection, ServiceAddresses,
+    TimelineEvent,
+};
 use escape::load::Enter;
 
 use super::fake_service::FakeService;
@@ -19,6 +24,14 @@ pub struct Behaviour {
     pub reprotects: bool,
     /// Whether its connections say that they moved.
     pub moves: bool,
+    /// Whether it reports the failed node's groups as lost, while it does not serve their sessions any more.
+    pub loses: bool,
+    /// A node that is declared dead with every fault, without one of its own.
+    pub false_death: Option<u16>,
+    /// How long nothing is answered while the orchestrator is away or a link is cut.
+    pub stall: Duration,
+    /// Whether groups change hands while the orchestrator is away or a link is cut.
+    pub hands_over: bool,
 }
 
 impl Default for Behaviour {
@@ -29,6 +42,10 @@ impl Default for Behaviour {
             zombie_frames: 0,
             reprotects: true,
             moves: true,
+            loses: false,
+            false_death: None,
+            stall: Duration::ZERO,
+            hands_over: false,
         }
     }
 }
@@ -37,6 +54,9 @@ pub struct FakeCell {
     behaviour: Behaviour,
     service: FakeService,
     events: Vec<TimelineEvent>,
+    mishaps: Vec<Mishap>,
+    /// Faults and healings, in order.
+    pub done: Vec<String>,
     healed: u32,
     pub shut_down: bool,
 }
@@ -44,7 +64,28 @@ pub struct FakeCell {
 impl FakeCell {
     pub fn start(behaviour: Behaviour) -> Self {
         let service = FakeService::start(behaviour.service, behaviour.moves);
-        Self { behaviour, service, events: Vec::new(), healed: 0, shut_down: false }
+        Self {
+            behaviour,
+            service,
+            events: Vec::new(),
+            mishaps: Vec::new(),
+            done: Vec::new(),
+            healed: 0,
+            shut_down: false,
+        }
+    }
+}
+
+impl FakeCell {
+    /// What a fault that takes no node does to the clients.
+    fn disturb(&mut self) -> Instant {
+        let at = Instant::now();
+        *self.service.shared.stall_until.lock().unwrap() = at + self.behaviour.stall;
+        if self.behaviour.hands_over {
+            let (event, by) = (EventKind::EpochRaised, Noticed::Unknown);
+            self.events.push(TimelineEvent { at, event, node: 9, by });
+        }
+        at
     }
 }
 
@@ -57,9 +98,16 @@ impl Cell for FakeCell {
         3
     }
 
-    fn inject(&mut self, node: u16, _: Fault) -> Result<Instant, CellError> {
+    fn inject(&mut self, node: u16, fault: Fault) -> Result<Instant, CellError> {
         let at = Instant::now();
+        self.done.push(format!("{fault} {node}"));
+        self.mishaps.push(Mishap { at, what: MishapKind::Dead(node) });
+        self.mishaps.extend(self.behaviour.false_death.map(|node| Mishap { at, what: MishapKind::Dead(node) }));
         let shared = &self.service.shared;
+        if self.behaviour.loses {
+            shared.lost.store(node, SeqCst);
+            self.mishaps.push(Mishap { at, what: MishapKind::Lost(u64::from(node)) });
+        }
         *shared.outage_until.lock().unwrap() = at + self.behaviour.outage;
         shared.failed.store(node, SeqCst);
         shared.misbehave_now.store(true, SeqCst);
@@ -72,7 +120,55 @@ impl Cell for FakeCell {
         Ok(at)
     }
 
-    fn heal(&mut self, _: u16, _: Fault) -> Result<(), CellError> {
+    fn nodes(&self) -> u16 {
+        4 // Numbers 1 to 3 serve.
+    }
+
+    fn standbys_of(&mut self, node: u16) -> Result<Vec<u16>, CellError> {
+        Ok(vec![node % 3 + 1])
+    }
+
+    fn arm_orchestrator(&mut self, moment: Moment) -> Result<(), CellError> {
+        self.done.push(format!("arm {}", moment.name()));
+        Ok(())
+    }
+
+    fn kill_orchestrator(&mut self, moment: Moment) -> Result<Instant, CellError> {
+        self.done.push(format!("kill orchestrator {}", moment.name()));
+        Ok(self.disturb())
+    }
+
+    fn stop_orchestrator(&mut self) -> Result<Instant, CellError> {
+        self.done.push("stop orchestrator".into());
+        Ok(self.disturb())
+    }
+
+    fn heal_orchestrator(&mut self) -> Result<(), CellError> {
+        self.done.push("heal orchestrator".into());
+        Ok(())
+    }
+
+    fn cut(&mut self, cut: Cut) -> Result<Instant, CellError> {
+        self.done.push(format!("cut {} {} {}", cut.from, cut.to, cut.both));
+        Ok(self.disturb())
+    }
+
+    fn mend(&mut self, _: Cut) -> Result<(), CellError> {
+        self.done.push("mend".into());
+        Ok(())
+    }
+
+    fn mishaps(&mut self) -> Vec<Mishap> {
+        self.mishaps.clone()
+    }
+
+    fn groups_of_clients(&mut self) -> Result<Vec<(SocketAddr, u64)>, CellError> {
+        let clients = self.service.shared.clients.lock().unwrap();
+        Ok(clients.iter().map(|(client, node)| (*client, u64::from(*node))).collect())
+    }
+
+    fn heal(&mut self, node: u16, _: Fault) -> Result<(), CellError> {
+        self.done.push(format!("heal {node}"));
         self.healed += 1;
         Ok(())
     }

@@ -24,6 +24,12 @@ pub struct Shared {
     pub misbehaviour: Misbehaviour,
     /// Set with the fault; the first connection that can takes it and misbehaves.
     pub misbehave_now: AtomicBool,
+    /// The node whose connections are never served again; 0: none.
+    pub lost: AtomicU16,
+    /// Until when no connection is served.
+    pub stall_until: Mutex<Instant>,
+    /// Every client and its node.
+    pub clients: Mutex<Vec<(SocketAddr, u16)>>,
     /// Whether connections of the failed node say afterwards that another one serves them.
     pub moves: bool,
     connections: AtomicU64,
@@ -45,6 +51,9 @@ impl FakeService {
             outage_until: Mutex::new(Instant::now()),
             misbehaviour,
             misbehave_now: AtomicBool::new(false),
+            lost: AtomicU16::new(0),
+            stall_until: Mutex::new(Instant::now()),
+            clients: Mutex::new(Vec::new()),
             moves,
             connections: AtomicU64::new(0),
         });
@@ -72,9 +81,10 @@ fn accept(shared: &Arc<Shared>, serve: Serve) -> (SocketAddr, JoinHandle<()>) {
         let mut served = Vec::new();
         while !shared.stop.load(SeqCst) {
             match listener.accept() {
-                Ok((socket, _)) => {
+                Ok((socket, client)) => {
                     let shared = Arc::clone(&shared);
                     let number = shared.connections.fetch_add(1, SeqCst);
+                    shared.clients.lock().unwrap().push((client, (number % NODES) as u16 + 1));
                     served.push(thread::spawn(move || {
                         socket.set_nonblocking(false).unwrap();
                         socket.set_nodelay(true).unwrap();
@@ -107,6 +117,11 @@ impl Shared {
     }
 
     fn wait_while_out(&self, connection: u64) {
+        let stall_until = *self.stall_until.lock().unwrap();
+        thread::sleep(stall_until.saturating_duration_since(Instant::now()));
+        while (connection % NODES) as u16 + 1 == self.lost.load(SeqCst) && !self.stop.load(SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
         if (connection % NODES) as u16 + 1 == self.failed.load(SeqCst) {
             let until = *self.outage_until.lock().unwrap();
             thread::sleep(until.saturating_duration_since(Instant::now()));

@@ -2,6 +2,7 @@
 
 mod beat_socket;
 mod config;
+mod end_point;
 mod links;
 mod milestones;
 mod node_link;

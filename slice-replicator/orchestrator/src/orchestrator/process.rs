@@ -5,6 +5,7 @@
 
 use super::beat_socket::BeatSocket;
 use super::config::OrchestratorProcessConfig;
+use super::end_point::{EndPoint, tells_a_death};
 use super::milestones::event_of;
 use super::node_link::NodeLink;
 use super::store_thread::StoreThread;
@@ -73,7 +74,12 @@ pub struct OrchestratorProcess {
     /// Something was left undone in this turn: do not sleep.
     pub(super) more: bool,
     stopping: bool,
+    /// Where a drill wants this process to end as if it were killed.
+    end_at: Option<EndPoint>,
 }
+
+/// Exit code of a process that ended itself because a drill wanted it.
+const ENDED_FOR_A_DRILL: i32 = 70;
 
 impl OrchestratorProcess {
     /// Opens the store, binds the addresses and starts the threads.
@@ -126,6 +132,7 @@ impl OrchestratorProcess {
             ticked: Instant::now(),
             more: false,
             stopping: false,
+            end_at: None,
         };
         process.machine_event(OrchestratorEvent::Started { image: Box::new(image) });
         Ok(process)
@@ -209,6 +216,7 @@ impl OrchestratorProcess {
     fn take_outcomes(&mut self) {
         while let Some((id, result)) = self.store.next_outcome() {
             if let Ok(changes) = &result {
+                self.end_if(EndPoint::AfterTransaction, &changes.put);
                 self.learn_cluster(&changes.put);
             }
             self.machine_event(OrchestratorEvent::TxnDone { id, result });
@@ -237,6 +245,7 @@ impl OrchestratorProcess {
         for command in commands.drain(..) {
             match command {
                 OrchestratorCommand::Txn { id, txn } => {
+                    self.end_if(EndPoint::BeforeTransaction, &txn.put);
                     if let Some((id, result)) = self.store.submit(id, txn) {
                         // Not `machine_event`: its commands come after those that are being carried out.
                         self.machine.on(now_us(), OrchestratorEvent::TxnDone { id, result }, &mut self.commands);
@@ -251,6 +260,13 @@ impl OrchestratorProcess {
             self.commands = commands;
         } else {
             self.carry_out();
+        }
+    }
+
+    /// Ends the process at once, with nothing sent that waits, if a drill wants it here.
+    fn end_if(&self, here: EndPoint, put: &[Record]) {
+        if self.end_at == Some(here) && tells_a_death(put) {
+            std::process::exit(ENDED_FOR_A_DRILL);
         }
     }
 
@@ -273,7 +289,13 @@ impl OrchestratorProcess {
                     self.stopping = true;
                     json!({ "ok": true })
                 }
-                other => json!({ "error": format!("unknown question {other:?}: status, stop") }),
+                other => match other.strip_prefix("end ").and_then(EndPoint::named) {
+                    Some(end_point) => {
+                        self.end_at = Some(end_point);
+                        json!({ "ok": true })
+                    }
+                    None => json!({ "error": format!("unknown question {other:?}: status, stop") }),
+                },
             };
             OperatorInput::answer(&answer);
         }
