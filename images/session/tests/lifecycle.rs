@@ -8,50 +8,14 @@ use escape_abi::message::{Flow, refusal};
 use escape_abi::{GuestMessage, HostMessage, SlotWord};
 use smoltcp::socket::tcp::State;
 use support::client::Manual;
-use support::guest::{Guest, params};
+use support::guest::{Guest, params, turn_lock};
 use support::http::Reply;
-use support::{HTTP, IMAGE_ID, MS, SECOND, SERVER_IP, SERVER_MAC, STREAM, World, arena::Arena};
+use support::segment::{ACK, FIN, RST, SYN, Segment};
+use support::{HTTP, IMAGE_ID, MS, SECOND, STREAM, World, arena::Arena};
 
-/// A TCP segment made by hand, with checksums.
 fn segment(flow: Flow, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let mut f = vec![0u8; 54];
-    f[..6].copy_from_slice(&SERVER_MAC);
-    f[6..12].copy_from_slice(&[6; 6]);
-    f[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
-    f[16..18].copy_from_slice(&(40 + payload.len() as u16).to_be_bytes());
-    f[22..24].copy_from_slice(&[64, 6]);
-    f[26..30].copy_from_slice(&flow.ip);
-    f[30..34].copy_from_slice(&SERVER_IP);
-    f[34..36].copy_from_slice(&flow.port.to_be_bytes());
-    f[36..38].copy_from_slice(&flow.service_port.to_be_bytes());
-    f[38..42].copy_from_slice(&seq.to_be_bytes());
-    f[42..46].copy_from_slice(&ack.to_be_bytes());
-    f[46..50].copy_from_slice(&[0x50, flags, 0x7f, 0xff]);
-    f.extend_from_slice(payload);
-    let sum = |parts: &[&[u8]]| {
-        let mut s = 0u32;
-        for part in parts {
-            for pair in part.chunks(2) {
-                s += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
-            }
-        }
-        while s > 0xffff {
-            s = (s & 0xffff) + (s >> 16);
-        }
-        (!(s as u16)).to_be_bytes()
-    };
-    let ip = sum(&[&f[14..34]]);
-    f[24..26].copy_from_slice(&ip);
-    let len = (20 + payload.len() as u16).to_be_bytes();
-    let tcp = sum(&[&f[26..34], &[0, 6], &len, &f[34..]]);
-    f[50..52].copy_from_slice(&tcp);
-    f
+    Segment::new(flow, seq, ack, flags).payload(payload).frame()
 }
-
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-const FIN: u8 = 1;
 
 fn flow(n: u32) -> Flow {
     let [_, a, b, c] = n.to_be_bytes();
@@ -82,6 +46,7 @@ impl Lone {
     }
     /// One turn; what it sent and said.
     fn turn(&mut self, frames: &[Vec<u8>]) -> (Vec<Vec<u8>>, Vec<GuestMessage>) {
+        let _lock = turn_lock();
         self.guest.set_time(self.now);
         for f in frames {
             self.guest.server.on_frame(f);
@@ -329,6 +294,7 @@ fn unplug_discard_and_refusals() {
     let (slot, incarnation) = *world.bound.values().next().unwrap();
     let image = world.images[&slot].clone();
     let say = |w: &mut World, m| {
+        let _lock = turn_lock();
         w.guest.server.on_message(m);
         w.guest.server.on_timers();
         w.guest.take()

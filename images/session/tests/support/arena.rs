@@ -14,7 +14,7 @@ pub struct Mapping {
 impl Mapping {
     pub fn new(len: usize) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0x2000_0000_0000);
-        let at = NEXT.fetch_add(len.next_multiple_of(1 << 30), Ordering::Relaxed);
+        let at = NEXT.fetch_add(len.next_multiple_of(1 << 26), Ordering::Relaxed);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
         // SAFETY: a new mapping that replaces none.
         let base = unsafe { libc::mmap(at as *mut _, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };

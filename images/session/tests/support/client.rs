@@ -1,10 +1,11 @@
 //! A client: a smoltcp stack with one connection, and what it does on it.
 
-use super::{SERVER_IP, SERVER_MAC};
+use super::segment::{self, OPTION_SACK, OPTION_SACK_PERMITTED, OPTION_SCALE, SYN, Seen};
+use super::{SERVER_IP, SERVER_MAC, Seeds};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::time::Instant;
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint, Ipv4Address};
 use std::collections::VecDeque;
 
@@ -27,8 +28,42 @@ impl App for Manual {
     }
 }
 
-#[derive(Default)]
+/// What a client's TCP can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub timestamps: bool,
+    pub sack: bool,
+    /// The shift that it announces for its windows, whatever its buffers; `None` = no window scaling at all.
+    pub scale: Option<u8>,
+    /// Initial sequence number.
+    pub isn: Option<u32>,
+    /// Largest IP packet; its MSS is 40 less.
+    pub mtu: usize,
+    /// Receive buffer, below 64 KiB, so that smoltcp itself scales nothing.
+    pub receive: usize,
+    /// Interval of its keep-alives, us.
+    pub keep_alive: Option<u64>,
+    /// After so many us without an answer it gives up.
+    pub timeout: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timestamps: true,
+            sack: true,
+            scale: Some(0),
+            isn: None,
+            mtu: 1500,
+            receive: 32 << 10,
+            keep_alive: None,
+            timeout: None,
+        }
+    }
+}
+
 struct Pipe {
+    mtu: usize,
     incoming: VecDeque<Vec<u8>>,
     outgoing: Vec<Vec<u8>>,
 }
@@ -63,23 +98,31 @@ impl Device for Pipe {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut c = DeviceCapabilities::default();
         c.medium = Medium::Ip;
-        c.max_transmission_unit = 1500;
+        c.max_transmission_unit = self.mtu;
         c
     }
 }
 
+/// Send buffer of a client.
+const SEND: usize = 32 << 10;
+
 pub struct Client {
     pub ip: [u8; 4],
     pub port: u16,
+    pub options: Options,
     iface: Interface,
     device: Pipe,
     sockets: SocketSet<'static>,
+    /// Buffers that `sockets` borrow, freed after them.
+    buffers: [*mut [u8]; 2],
     pub app: Box<dyn App>,
     pub incoming: Vec<u8>,
     pub outgoing: VecDeque<u8>,
     pub fin: bool,
     /// RSTs that the server sent.
     pub resets: u32,
+    /// Bytes that it still reads from its socket: a slow reader's are few.
+    pub appetite: usize,
     last_ack: [u8; 4],
 }
 
@@ -88,26 +131,60 @@ pub fn client_tsval() -> u32 {
 }
 
 impl Client {
-    pub fn new(number: u32, service: u16, now: i64, seed: u64, app: Box<dyn App>) -> Self {
+    pub fn new(number: u32, service: u16, now: i64, seed: u64, options: Options, app: Box<dyn App>) -> Self {
         let ip = [10, 1 + (number >> 16) as u8, (number >> 8) as u8, number as u8];
         let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut device = Pipe::default();
+        config.random_seed = options.isn.map_or(seed, Seeds::for_isn);
+        let mut device = Pipe { mtu: options.mtu, incoming: VecDeque::new(), outgoing: vec![] };
         let mut iface = Interface::new(config, &mut device, Instant::from_micros(now));
         iface.update_ip_addrs(|a| a.push(IpCidr::new(Ipv4Address::from(ip).into(), 8)).unwrap());
-        // A test's few clients live as long as the process.
-        let buffer = |n: usize| SocketBuffer::new(Box::leak(vec![0u8; n].into_boxed_slice()));
-        let mut socket = Socket::new(buffer(32 << 10), buffer(32 << 10));
+        let buffers = [options.receive, SEND].map(|n| Box::into_raw(vec![0u8; n].into_boxed_slice()));
+        // SAFETY: lives until `drop`, which ends the sockets first; nobody else uses it.
+        let [rx, tx] = buffers.map(|b| SocketBuffer::new(unsafe { &mut *b }));
+        let mut socket = Socket::new(rx, tx);
         socket.set_nagle_enabled(false);
-        socket.set_tsval_generator(seed.is_multiple_of(2).then_some(client_tsval));
+        socket.set_tsval_generator(options.timestamps.then_some(client_tsval));
+        socket.set_keep_alive(options.keep_alive.map(Duration::from_micros));
+        socket.set_timeout(options.timeout.map(Duration::from_micros));
         let port = 20_000 + (seed % 40_000) as u16;
         let to = IpEndpoint::new(Ipv4Address::from(SERVER_IP).into(), service);
         socket.connect(iface.context(), to, port).unwrap();
-        let storage: &'static mut [SocketStorage<'static>] = Box::leak(Box::new([SocketStorage::EMPTY]));
-        let mut sockets = SocketSet::new(storage);
+        let mut sockets = SocketSet::new(Vec::leak(vec![SocketStorage::EMPTY]));
         sockets.add(socket);
-        let (incoming, outgoing) = (Vec::new(), VecDeque::new());
-        Self { ip, port, iface, device, sockets, app, incoming, outgoing, fin: false, resets: 0, last_ack: [0; 4] }
+        Self {
+            ip,
+            port,
+            options,
+            iface,
+            device,
+            sockets,
+            buffers,
+            app,
+            incoming: Vec::new(),
+            outgoing: VecDeque::new(),
+            fin: false,
+            resets: 0,
+            appetite: usize::MAX,
+            last_ack: [0; 4],
+        }
+    }
+
+    /// Turns a frame of smoltcp into one that a stack with these options would have sent.
+    fn disguise(&self, frame: &mut [u8]) {
+        if frame[47] & SYN != 0 {
+            if !self.options.sack {
+                segment::strip_option(frame, OPTION_SACK_PERMITTED);
+            }
+            match (self.options.scale, segment::find_option(frame, OPTION_SCALE)) {
+                (None, _) => segment::strip_option(frame, OPTION_SCALE),
+                (Some(shift), Some((at, _))) => frame[at + 2] = shift,
+                (Some(_), None) => panic!("smoltcp scales always"),
+            }
+        } else {
+            let window = u16::from_be_bytes([frame[48], frame[49]]) >> self.options.scale.unwrap_or(0);
+            frame[48..50].copy_from_slice(&window.to_be_bytes());
+        }
+        segment::fill_checksums(frame);
     }
 
     pub fn socket(&mut self) -> &mut Socket<'static> {
@@ -123,7 +200,10 @@ impl Client {
 
     pub fn deliver(&mut self, frame: &[u8]) {
         assert_eq!(frame[..6], [6; 6], "the address of the SYN");
-        self.resets += u32::from(frame[14 + 33] & 4);
+        self.resets += u32::from(frame[14 + 33] & 4 != 0);
+        let seen = Seen::parse(frame);
+        assert!(self.options.sack || seen.option(OPTION_SACK).is_none(), "{seen:?}");
+        assert!(self.options.timestamps || seen.tsval().is_none(), "{seen:?}");
         let header = 34 + usize::from(frame[46] >> 4) * 4;
         let (pure, again) = (frame[47] & 7 == 0 && frame.len() == header, frame[42..46] == self.last_ack);
         self.last_ack.copy_from_slice(&frame[42..46]);
@@ -144,13 +224,15 @@ impl Client {
             let ended = self.ended();
             let socket = self.sockets.get_mut::<Socket<'static>>(SocketHandle::default());
             let mut moved = 0;
-            while socket.can_recv() {
-                moved += socket
-                    .recv(|b| {
-                        self.incoming.extend_from_slice(b);
-                        (b.len(), b.len())
-                    })
-                    .unwrap();
+            while socket.can_recv() && self.appetite > 0 {
+                let read = socket.recv(|b| {
+                    let n = b.len().min(self.appetite);
+                    self.incoming.extend_from_slice(&b[..n]);
+                    (n, n)
+                });
+                let n = read.unwrap();
+                self.appetite -= if self.appetite == usize::MAX { 0 } else { n };
+                moved += n;
             }
             if socket.may_send() {
                 self.fin |= self.app.work(&mut self.incoming, &mut self.outgoing, ended);
@@ -170,10 +252,22 @@ impl Client {
                 break;
             }
         }
-        std::mem::take(&mut self.device.outgoing)
+        let mut frames = std::mem::take(&mut self.device.outgoing);
+        frames.iter_mut().for_each(|f| self.disguise(f));
+        frames
     }
 
     pub fn deadline(&mut self, now: i64) -> Option<i64> {
         self.iface.poll_at(Instant::from_micros(now), &self.sockets).map(|t| t.total_micros().max(now + 1))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.sockets.remove(SocketHandle::default());
+        for buffer in self.buffers {
+            // SAFETY: made by `new` from a box; the socket that borrowed it is gone.
+            drop(unsafe { Box::from_raw(buffer) });
+        }
     }
 }

@@ -5,6 +5,7 @@ use super::{HTTP, IMAGE_ID, SERVER_IP, SERVER_MAC, STREAM};
 use escape_abi::message::Flow;
 use escape_abi::{BootParams, GuestMessage, HostMessage};
 use escape_session::{Host, Memory, Server};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub struct TestHost {
     pub now: i64,
@@ -40,6 +41,13 @@ pub struct Guest {
     pub control: Control,
     /// This guest's clock minus the world's.
     pub clock_offset: i64,
+}
+
+/// To be held while a server runs: the timestamp of the segments that smoltcp makes passes through a static, and tests of one process
+/// are threads.
+pub fn turn_lock() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn params(node: u32, n_slots: u32) -> BootParams {

@@ -6,11 +6,15 @@ pub mod arena;
 pub mod client;
 pub mod guest;
 pub mod http;
+pub mod oracle;
+pub mod raw;
 pub mod rng;
+pub mod segment;
+pub mod standby;
 pub mod world;
 
 pub use client::{App, Client};
-pub use rng::Rng;
+pub use rng::{Rng, Seeds};
 pub use world::World;
 
 pub const SERVER_IP: [u8; 4] = [10, 77, 0, 2];

@@ -1,0 +1,139 @@
+//! Commits: what is captured, when the standby has it, and what leaves then.
+
+use super::arena::Image;
+use super::guest::flow_of;
+use super::oracle::Committed;
+use super::world::{Survives, World};
+use escape_abi::message::Flow;
+use escape_abi::meta::meta_flag;
+use escape_abi::{GuestMessage, HostMessage};
+
+/// A commit on its way to the standby and back.
+pub struct Commit {
+    /// When its acknowledgement is here.
+    at: i64,
+    frames: Vec<Vec<u8>>,
+    images: Vec<(u32, Image)>,
+    closed: Vec<(u32, u64)>,
+    /// Where the slices of its frames are when it is acknowledged.
+    committed: Vec<(Flow, Committed)>,
+    /// Inbound frames, counted from the start, that its images know.
+    knows: u64,
+}
+
+impl World {
+    /// What the VMM does: takes up messages, captures every slice that has output or changed.
+    pub(super) fn capture(&mut self) -> Commit {
+        let (frames, messages) = self.guest.take();
+        let (at, knows) = (self.now + self.commit_delay, self.frames_in);
+        let mut commit = Commit { at, frames, images: vec![], closed: vec![], committed: vec![], knows };
+        let mut slots = Vec::new();
+        for m in &messages {
+            match *m {
+                GuestMessage::Bind { slot, incarnation, flow } => {
+                    self.bound.insert(flow, (slot, incarnation));
+                }
+                GuestMessage::Changed { slot } => slots.push(slot),
+                GuestMessage::Close { slot, incarnation } => {
+                    let meta = self.guest.control.meta(slot);
+                    assert_eq!((meta.flags, meta.incarnation), (meta_flag::CLOSED, incarnation));
+                    commit.closed.push((slot, incarnation));
+                    let last = Committed { incarnation, rcv_nxt: meta.rcv_nxt, snd_nxt: meta.snd_nxt };
+                    let flows = self.bound.iter().filter(|b| *b.1 == (slot, incarnation));
+                    commit.committed.extend(flows.map(|(flow, _)| (*flow, last)));
+                    self.bound.retain(|_, b| *b != (slot, incarnation));
+                }
+                _ => {}
+            }
+        }
+        self.messages.extend(messages);
+        for frame in &commit.frames {
+            // Frames of a slice that ended in this turn belong to its CLOSE.
+            if let Some((slot, _)) = flow_of(frame).and_then(|f| self.bound.get(&f)) {
+                slots.push(*slot);
+            }
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in slots {
+            let Some(flow) = self.bound.iter().find(|b| b.1.0 == slot).map(|b| *b.0) else { continue };
+            let image = self.arena.capture(&self.guest.control, slot);
+            self.captures += 1;
+            self.captured_bytes += image.bytes() as u64;
+            let m = &image.meta;
+            let committed = Committed { incarnation: m.incarnation, rcv_nxt: m.rcv_nxt, snd_nxt: m.snd_nxt };
+            commit.committed.push((flow, committed));
+            commit.images.push((slot, image));
+        }
+        commit
+    }
+
+    /// The standby has the commit; returns the frames that may leave.
+    pub(super) fn apply(&mut self, commit: Commit) -> Vec<Vec<u8>> {
+        self.committed.extend(commit.committed);
+        self.images.extend(commit.images);
+        for (slot, incarnation) in commit.closed {
+            self.images.remove(&slot);
+            self.guest.server.on_message(HostMessage::SlotFree { slot, incarnation });
+        }
+        while self.mirror.front().is_some_and(|(n, _)| *n <= commit.knows) {
+            self.mirror.pop_front();
+        }
+        commit.frames
+    }
+
+    /// Captures what the last turn left, unless the next commit is not due yet.
+    pub(super) fn commit(&mut self) {
+        if self.now >= self.next_commit {
+            self.next_commit = self.now + self.commit_every;
+            let commit = self.capture();
+            self.pending.push_back(commit);
+        }
+        self.acknowledge();
+    }
+
+    /// Commits whose acknowledgement is due: their output leaves.
+    pub(super) fn acknowledge(&mut self) {
+        while self.pending.front().is_some_and(|c| c.at <= self.now) {
+            let commit = self.pending.pop_front().unwrap();
+            for frame in self.apply(commit) {
+                self.release(frame);
+            }
+        }
+    }
+
+    /// When the next commit or acknowledgement is due.
+    pub(super) fn commit_deadline(&mut self) -> Option<i64> {
+        let host = self.guest.server.host();
+        let waits = !host.frames.is_empty() || !host.messages.is_empty();
+        let commit = (waits && self.commit_every > 0).then_some(self.next_commit);
+        [commit, self.pending.front().map(|c| c.at)].into_iter().flatten().min()
+    }
+
+    /// The owner dies: what of its commits arrives all the same, and what of their output.
+    pub(super) fn die(&mut self, survives: Survives) {
+        if survives != Survives::Nothing {
+            let commit = self.capture();
+            self.pending.push_back(commit);
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        let applied = match survives {
+            Survives::Nothing => 0,
+            Survives::CommitAndSomeFrames if pending.len() > 1 => self.rng.below(1 + pending.len() as u64) as usize,
+            _ => pending.len(),
+        };
+        for commit in pending.drain(..applied) {
+            for frame in self.apply(commit) {
+                let leaves = match survives {
+                    Survives::Nothing | Survives::Commit => false,
+                    Survives::CommitAndSomeFrames => self.rng.chance(50),
+                    Survives::Everything => true,
+                };
+                if leaves {
+                    self.release(frame);
+                }
+            }
+        }
+        self.guest.take();
+    }
+}
