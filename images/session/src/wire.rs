@@ -26,6 +26,8 @@ pub(crate) struct Emitted {
     pub seq_end: Option<u32>,
     /// Last acknowledgement sent.
     pub ack: Option<u32>,
+    /// Our initial sequence number, if our SYN went out.
+    pub syn: Option<u32>,
 }
 
 /// The host and what waits for it.
@@ -156,6 +158,9 @@ impl<H: Host> Wire<H> {
         e.seq_frames += u32::from(occupied > 0);
         e.seq_end = Some(e.seq_end.map_or(end, |before| seq::later(before, end)));
         e.ack = Some(ack);
+        if flags & SYN != 0 {
+            e.syn = Some(at);
+        }
         if self.overflow_frames.is_empty() && self.host.transmit(&self.scratch[..ETHERNET + len]) {
             return;
         }

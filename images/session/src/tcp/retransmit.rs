@@ -27,7 +27,7 @@ pub(crate) struct Retransmit {
     /// A sample under way: when it was sent (0 = none), and which acknowledgement ends it.
     sample_at: i64,
     sample_end: u32,
-    /// Oldest byte that is not acknowledged.
+    /// Oldest byte that is not acknowledged; says nothing before the SYN.
     una: u32,
     /// How often it was sent again without progress.
     backoff: u32,
@@ -36,6 +36,11 @@ pub(crate) struct Retransmit {
 }
 
 impl Retransmit {
+    /// Our SYN is sent, the first time or again: nothing behind it has been.
+    pub(crate) fn begin(&mut self, iss: u32) {
+        self.una = iss;
+    }
+
     /// Something is sent for the first time; `end` is the sequence number behind it.
     pub(crate) fn on_new_data(&mut self, end: u32, clock: i64) {
         if self.sample_at == 0 {
@@ -45,7 +50,7 @@ impl Retransmit {
 
     /// An acknowledgement not beyond what was sent.
     pub(crate) fn on_ack(&mut self, ack: u32, clock: i64) {
-        if self.una != 0 && !seq::before(self.una, ack) {
+        if !seq::before(self.una, ack) {
             return;
         }
         self.una = ack;
@@ -66,7 +71,7 @@ impl Retransmit {
         }
     }
 
-    /// The oldest byte that is not acknowledged; 0 before the handshake's end.
+    /// The oldest byte that is not acknowledged.
     pub(crate) const fn una(&self) -> u32 {
         self.una
     }
@@ -86,7 +91,7 @@ impl Retransmit {
         } else if self.due_at != 0 {
             return;
         }
-        let single = self.una != 0 && snd_nxt.wrapping_sub(self.una) <= SEGMENT;
+        let single = snd_nxt.wrapping_sub(self.una) <= SEGMENT;
         self.due_at = clock + self.wait(single);
     }
 
@@ -106,6 +111,7 @@ mod tests {
     #[test]
     fn backs_off_to_a_second_and_comes_back_with_progress() {
         let mut r = Retransmit::default();
+        r.begin(99);
         r.on_new_data(100, 1000);
         r.arm(true, false, 100, 1000);
         assert_eq!(r.due_at, 1000 + UNKNOWN);

@@ -46,7 +46,7 @@ pub(crate) struct TcpState {
     irs: u32,
     /// Behind the furthest byte that the peer ever sent: if beyond `rcv_nxt`, there may be data out of order in the ring.
     furthest: u32,
-    /// Next sequence number that we send for the first time; 0 before the SYN.
+    /// Next sequence number that we send for the first time; says nothing before the SYN.
     snd_nxt: u32,
     acked_sent: u32,
     fin_received: u32,
@@ -205,7 +205,11 @@ impl TcpState {
         if e.frames > 0 {
             self.greet_at = 0;
         }
-        if let Some(end) = e.seq_end.filter(|end| self.snd_nxt == 0 || seq::before(self.snd_nxt, *end)) {
+        if let Some(iss) = e.syn {
+            self.snd_nxt = iss;
+            self.retransmit.begin(iss);
+        }
+        if let Some(end) = e.seq_end.filter(|end| seq::before(self.snd_nxt, *end)) {
             self.snd_nxt = end;
             self.retransmit.on_new_data(end, clock);
         }
