@@ -67,7 +67,7 @@ pub struct Checked {
     chain: chain::Link,
     counter: u64,
     values: BTreeMap<String, Vec<u8>>,
-    close_by_header: bool,
+    pub close_by_header: bool,
     pub finished: bool,
 }
 
@@ -212,7 +212,7 @@ impl App for Stream {
         self.tail.drain(..body);
         if ended && !self.finished {
             let trailer: Vec<u8> = [self.sent.to_le_bytes(), 0u64.to_le_bytes()].concat();
-            assert_eq!(self.tail, trailer, "after {} bytes", self.received);
+            assert_eq!(self.tail, trailer, "after {} bytes, {} sent, {} left", self.received, self.sent, self.up_left);
             self.finished = true;
         }
         self.up_left == 0

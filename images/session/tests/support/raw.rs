@@ -26,8 +26,12 @@ impl Raw {
 
     /// The whole handshake, with options in the SYN.
     pub fn connect(world: &mut World, flow: Flow, iss: u32, options: &[u8]) -> Self {
-        world.raw_send(Segment::new(flow, iss, 0, SYN).options(options));
-        let syn_ack = world.raw_take(flow).pop().expect("a SYN-ACK");
+        // Again if it was lost with its owner.
+        let syn_ack = (0..10).find_map(|_| {
+            world.raw_send(Segment::new(flow, iss, 0, SYN).options(options));
+            world.raw_take(flow).pop()
+        });
+        let syn_ack = syn_ack.expect("a SYN-ACK");
         assert_eq!((syn_ack.flags, syn_ack.ack), (SYN | ACK, iss.wrapping_add(1)));
         let (next, expected) = (iss.wrapping_add(1), syn_ack.seq.wrapping_add(1));
         let peer = Self { flow, next, expected, window: 0x7fff, syn_ack };

@@ -22,13 +22,14 @@ impl Rng {
 pub struct Seeds;
 
 impl Seeds {
-    /// The seed with which smoltcp's first initial sequence number is `isn`. Its generator (sPCG32) makes s' = s·M + A and shows
-    /// s' >> 29 when the top three bits of s' are 0.
+    /// The seed with which the first connection of a smoltcp interface begins at `isn`, its second draw. Its generator (sPCG32) makes
+    /// s' = s·M + A and shows s' >> 29 when the top three bits of s' are 0.
     pub fn for_isn(isn: u32) -> u64 {
         const M: u64 = 0xbb2e_fcec_3c39_611d;
         const A: u64 = 0x7590_ef39;
         // M's inverse modulo 2^64, by Newton: each round doubles the bits that are right, and M·M = 1 modulo 8.
         let inverse = (0..5).fold(M, |x, _| x.wrapping_mul(2u64.wrapping_sub(M.wrapping_mul(x))));
-        (u64::from(isn) << 29).wrapping_sub(A).wrapping_mul(inverse)
+        let back = |s: u64| s.wrapping_sub(A).wrapping_mul(inverse);
+        back(back(u64::from(isn) << 29))
     }
 }

@@ -66,7 +66,7 @@ impl Segment {
         f[36..38].copy_from_slice(&self.flow.service_port.to_be_bytes());
         f[38..42].copy_from_slice(&self.seq.to_be_bytes());
         f[42..46].copy_from_slice(&self.ack.to_be_bytes());
-        f[46] = ((20 + options) / 4 << 4) as u8;
+        f[46] = (((20 + options) / 4) << 4) as u8;
         f[47] = self.flags;
         f[48..50].copy_from_slice(&self.window.to_be_bytes());
         f[54..54 + self.options.len()].copy_from_slice(&self.options);

@@ -3,6 +3,7 @@
 use super::arena::Image;
 use super::guest::flow_of;
 use super::oracle::Committed;
+use super::segment::before;
 use super::world::{Survives, World};
 use escape_abi::message::Flow;
 use escape_abi::meta::meta_flag;
@@ -41,7 +42,6 @@ impl World {
                     let last = Committed { incarnation, rcv_nxt: meta.rcv_nxt, snd_nxt: meta.snd_nxt };
                     let flows = self.bound.iter().filter(|b| *b.1 == (slot, incarnation));
                     commit.committed.extend(flows.map(|(flow, _)| (*flow, last)));
-                    self.bound.retain(|_, b| *b != (slot, incarnation));
                 }
                 _ => {}
             }
@@ -55,6 +55,7 @@ impl World {
         }
         slots.sort_unstable();
         slots.dedup();
+        slots.retain(|slot| commit.closed.iter().all(|c| c.0 != *slot));
         for slot in slots {
             let Some(flow) = self.bound.iter().find(|b| b.1.0 == slot).map(|b| *b.0) else { continue };
             let image = self.arena.capture(&self.guest.control, slot);
@@ -70,10 +71,16 @@ impl World {
 
     /// The standby has the commit; returns the frames that may leave.
     pub(super) fn apply(&mut self, commit: Commit) -> Vec<Vec<u8>> {
-        self.committed.extend(commit.committed);
+        for (flow, now) in commit.committed {
+            if let Some(last) = self.committed.insert(flow, now).filter(|l| l.incarnation == now.incarnation) {
+                let back = before(now.rcv_nxt, last.rcv_nxt) || before(now.snd_nxt, last.snd_nxt);
+                assert!(!back, "{flow:?}: a commit goes back from {last:?} to {now:?}");
+            }
+        }
         self.images.extend(commit.images);
         for (slot, incarnation) in commit.closed {
             self.images.remove(&slot);
+            self.bound.retain(|_, b| *b != (slot, incarnation));
             self.guest.server.on_message(HostMessage::SlotFree { slot, incarnation });
         }
         while self.mirror.front().is_some_and(|(n, _)| *n <= commit.knows) {
@@ -84,7 +91,7 @@ impl World {
 
     /// Captures what the last turn left, unless the next commit is not due yet.
     pub(super) fn commit(&mut self) {
-        if self.now >= self.next_commit {
+        if self.now >= self.next_commit && self.commit_waits() {
             self.next_commit = self.now + self.commit_every;
             let commit = self.capture();
             self.pending.push_back(commit);
@@ -102,11 +109,15 @@ impl World {
         }
     }
 
+    /// The guest has said or sent something that no commit knows.
+    fn commit_waits(&mut self) -> bool {
+        let host = self.guest.server.host();
+        !host.frames.is_empty() || !host.messages.is_empty()
+    }
+
     /// When the next commit or acknowledgement is due.
     pub(super) fn commit_deadline(&mut self) -> Option<i64> {
-        let host = self.guest.server.host();
-        let waits = !host.frames.is_empty() || !host.messages.is_empty();
-        let commit = (waits && self.commit_every > 0).then_some(self.next_commit);
+        let commit = self.commit_waits().then_some(self.next_commit.max(self.now));
         [commit, self.pending.front().map(|c| c.at)].into_iter().flatten().min()
     }
 

@@ -60,6 +60,8 @@ pub struct World {
     /// A failover between two turns lasts up to this, us.
     pub gap: i64,
     pub failovers: u32,
+    /// Clocks of the next owners minus the world's; random ones when these are used up.
+    pub skews: VecDeque<i64>,
     /// Turns of all guests.
     pub turns: u64,
     pub plan: Option<Kill>,
@@ -68,6 +70,30 @@ pub struct World {
     pub(super) mirror: VecDeque<(u64, Vec<u8>)>,
     pub captured_bytes: u64,
     pub captures: u64,
+    /// Segments that were sent last: when, whether to the server.
+    trace: VecDeque<(i64, bool, Seen)>,
+}
+
+/// Lines of the trace that a failing test prints.
+const TRACE: usize = 40;
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!(
+                "{} failovers, {} turns; last on the wire (us, seq+len, ack, flags, window):",
+                self.failovers, self.turns
+            );
+            for (at, up, s) in self.trace.iter().rev() {
+                let Seen { seq, ack, flags, window, .. } = s;
+                println!(
+                    "{at} {} {seq}+{} {ack} {flags:#x} {window}",
+                    if *up { "->" } else { "  <-" },
+                    s.payload.len()
+                );
+            }
+        }
+    }
 }
 
 /// What of the last turn survives a kill.
@@ -139,12 +165,14 @@ impl World {
             mirror_loss_percent: 5,
             gap: 3000,
             failovers: 0,
+            skews: VecDeque::new(),
             turns: 0,
             plan: None,
             frames_in: 0,
             mirror: VecDeque::new(),
             captured_bytes: 0,
             captures: 0,
+            trace: VecDeque::new(),
         }
     }
 
@@ -179,6 +207,11 @@ impl World {
         }
     }
 
+    fn note(&mut self, up: bool, seen: Seen) {
+        self.trace.truncate(TRACE - 1);
+        self.trace.push_front((self.now, up, seen));
+    }
+
     /// A client puts a frame on its wire.
     fn seen_from_client(&mut self, flow: Flow, seen: &Seen) {
         if seen.flags & SYN != 0 {
@@ -186,6 +219,7 @@ impl World {
             self.mss.insert(flow, mss.clamp(48, 1460));
         }
         self.oracle.on_client(flow, seen);
+        self.note(true, seen.clone());
     }
 
     pub fn poll_client(&mut self, n: usize) {
@@ -244,8 +278,9 @@ impl World {
         }
     }
 
-    pub(super) fn release(&mut self, frame: Vec<u8>) {
+    pub fn release(&mut self, frame: Vec<u8>) {
         let Some(flow) = flow_of(&frame) else { return };
+        self.note(false, Seen::parse(&frame));
         let (to, mss) = (self.by_flow.get(&flow).copied(), self.mss.get(&flow).copied());
         let committed = self.committed.get(&flow).copied();
         self.oracle.on_release(flow, &frame, committed.expect("no commit knows this flow"), mss.unwrap());
@@ -265,7 +300,8 @@ impl World {
     pub fn take_over(&mut self, dies: Option<Survives>) {
         self.failovers += 1;
         self.params.node += 1;
-        let offset = self.rng.below(1_000_000) as i64 * SECOND;
+        let random = self.rng.below(1_000_000) as i64 * SECOND;
+        let offset = self.skews.pop_front().unwrap_or(random);
         let n_slots = self.arena.n_slots;
         self.guest = Guest::new(&self.params, self.rng.next(), &self.arena, offset);
         (self.next_commit, self.guest_deadline) = (0, None);
@@ -298,15 +334,17 @@ impl World {
         self.turn(replay.collect(), None);
     }
 
-    /// Goes on to the next event; `false` if there is none.
-    pub fn step(&mut self, kill: Option<Survives>) -> bool {
+    /// When something happens next.
+    fn next_event(&mut self) -> Option<i64> {
         let packet = self.wire.peek().map(|p| p.0.at);
         let now = self.now;
         let client = self.clients.iter_mut().filter_map(|c| c.deadline(now)).min();
-        let commit = self.commit_deadline();
-        let Some(next) = [packet, self.guest_deadline, client, commit].into_iter().flatten().min() else {
-            return false;
-        };
+        [packet, self.guest_deadline, client, self.commit_deadline()].into_iter().flatten().min()
+    }
+
+    /// Goes on to the next event; `false` if there is none.
+    pub fn step(&mut self, kill: Option<Survives>) -> bool {
+        let Some(next) = self.next_event() else { return false };
         self.now = next.max(self.now);
         let mut frames = Vec::new();
         while self.wire.peek().is_some_and(|p| p.0.at <= self.now) {
@@ -319,17 +357,17 @@ impl World {
         let due = self.guest_deadline.is_some_and(|t| t <= self.now);
         if !frames.is_empty() || due || kill.is_some() {
             self.take_turn(frames, kill);
-        } else if commit.is_some_and(|t| t <= self.now) {
+        } else if self.commit_deadline().is_some_and(|t| t <= self.now) {
             self.commit();
         }
         self.poll_all();
         true
     }
 
-    /// Runs for a time.
+    /// Runs for a time, to the microsecond unless a failover takes longer.
     pub fn run_for(&mut self, us: i64) {
         let end = self.now + us;
-        while self.now < end && self.step(None) {}
+        while self.next_event().is_some_and(|t| t <= end) && self.step(None) {}
         self.now = self.now.max(end);
     }
 
