@@ -1,9 +1,10 @@
 //! Full copies for new standbys keep to their share of the link, and sessions go on meanwhile.
 
 use super::cells_run_here;
+use super::patience::patient;
 use super::session::Session;
 use escape::cell::{CellPlan, LocalCell};
-use escape::config::{Quotas, Timings};
+use escape::config::Quotas;
 use escape::drill::{Cell, Fault};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -28,6 +29,7 @@ pub fn keeps_to_its_share() {
         return;
     }
     let quotas = Quotas { link_mbit: LINK_MBIT, bulk_percent: BULK_PERCENT, ..Quotas::default() };
+    // While slices rest on one copy, a node that is only slow must not be taken for a dead one.
     let mut cell = LocalCell::start(CellPlan { timings: patient(), quotas, ..CellPlan::new(SESSIONS) }).unwrap();
     cell.wait_ready(SETTLE_MAX).unwrap();
     let (clients, service) = (cell.network().clients.try_clone().unwrap(), cell.service_addresses().http);
@@ -64,18 +66,6 @@ pub fn keeps_to_its_share() {
     for copies in sent {
         let least = copies.time_needed();
         assert!(taken >= least, "{copies:?} in {taken:?}, not in {least:?} at least");
-    }
-}
-
-/// While slices rest on one copy, a node that is only slow must not be taken for a dead one.
-fn patient() -> Timings {
-    Timings {
-        heartbeat_ms: 10,
-        suspect_after_ms: 500,
-        progress_timeout_ms: 3_000,
-        guest_timeout_ms: 3_000,
-        pause_limit_ms: 400,
-        ..Timings::default()
     }
 }
 

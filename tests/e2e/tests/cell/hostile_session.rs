@@ -1,6 +1,7 @@
 //! One session of 64 floods its guest: the others wait hardly longer, and no buffer grows beyond its bound.
 
 use super::cells_run_here;
+use super::patience::patient;
 use super::session::Session;
 use super::victim::resident_kib;
 use escape::cell::{CellPlan, LocalCell};
@@ -35,7 +36,7 @@ pub fn others_do_not_wait() {
     if !cells_run_here("a hostile session") {
         return;
     }
-    let mut cell = LocalCell::start(CellPlan::new(2 * (HONEST as u32 + 1))).unwrap();
+    let mut cell = LocalCell::start(CellPlan { timings: patient(), ..CellPlan::new(2 * (HONEST as u32 + 1)) }).unwrap();
     cell.wait_ready(SETTLE_MAX).unwrap();
     let clients = cell.network().clients.try_clone().unwrap();
     let (http, stream) = (cell.service_addresses().http, cell.service_addresses().stream);

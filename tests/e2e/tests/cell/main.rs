@@ -17,6 +17,7 @@ mod hosts;
 mod hosts_network;
 mod interrupted_drill;
 mod nc;
+mod patience;
 mod poison;
 mod python_client;
 mod replication_port;

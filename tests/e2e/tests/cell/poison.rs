@@ -1,6 +1,7 @@
 //! A request that breaks the guest while it works on its slice: that one session is lost, no other notices, the guest lives.
 
 use super::cells_run_here;
+use super::patience::patient;
 use super::replication_port::number_after;
 use super::session::{Session, SessionEnd};
 use escape::cell::{CellPlan, LocalCell};
@@ -21,7 +22,7 @@ pub fn one_session_is_lost() {
     if !cells_run_here("a poison request") {
         return;
     }
-    let plan = CellPlan { cmdline: "faults=on".into(), ..CellPlan::new(SESSIONS as u32) };
+    let plan = CellPlan { cmdline: "faults=on".into(), timings: patient(), ..CellPlan::new(SESSIONS as u32) };
     let mut cell = LocalCell::start(plan).unwrap();
     cell.wait_ready(SETTLE_MAX).unwrap();
     let clients = cell.network().clients.try_clone().unwrap();
