@@ -33,6 +33,9 @@ pub enum Command {
     Edge(PartArgs),
     /// Run the orchestrator of a cell
     Orchestrator(PartArgs),
+    /// Say how a cell is: its nodes, groups and slices, and the last failover
+    #[command(after_help = EXIT_CODES_HELP)]
+    Status(StatusArgs),
     /// Start a cell on this machine, break a node under load, and judge what the clients saw
     #[command(after_help = EXIT_CODES_HELP)]
     Drill(DrillArgs),
@@ -72,6 +75,20 @@ pub struct PartArgs {
 
 /// What a drill's file says; without a file, the command line does.
 const PLAIN_DRILL_OPTIONS: [&str; 6] = ["sessions", "fault", "rounds", "requests_per_second", "churn", "seconds"];
+
+/// Options of `escape status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// An operator's configuration, from `escape cell init`
+    #[arg(default_value = "operator/operator.toml")]
+    pub config: PathBuf,
+    /// A slice on one copy for longer than this many seconds is a failed check (exit code 1)
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub unprotected_limit: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Options of `escape drill`.
 #[derive(Args, Clone, Debug)]

@@ -12,3 +12,4 @@ pub mod doctor;
 pub mod drill;
 pub mod exit;
 pub mod load;
+pub mod status;

@@ -41,6 +41,21 @@ pub struct ListenerCounters {
     pub accept_failed: u64,
 }
 
+impl ListenerCounters {
+    /// How handshakes ended, with the name of each way.
+    pub const fn outcomes(&self) -> [(&'static str, u64); 7] {
+        [
+            ("opened", self.opened),
+            ("refused_stream", self.refused_stream),
+            ("refused_hello", self.refused_hello),
+            ("timed_out", self.timed_out),
+            ("over_address", self.over_address),
+            ("crowded", self.crowded),
+            ("accept_failed", self.accept_failed),
+        ]
+    }
+}
+
 /// No listener.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {addr}: {source} (is the address this host's, is another process there?)")]

@@ -62,6 +62,9 @@ pub struct NodeConfig {
     /// is checkpointed, and a failure of this node loses its sessions.
     #[serde(default = "replication_is_on")]
     pub replication: bool,
+    /// Where metrics are told over HTTP; none: nowhere.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// CPU for the data thread (the guest's thread stays free); none: the kernel chooses.
     #[serde(default)]
     pub cpu: Option<u16>,

@@ -30,6 +30,9 @@ pub enum NodeError {
         /// What the kernel says.
         source: std::io::Error,
     },
+    /// Nobody could read the metrics.
+    #[error(transparent)]
+    Metrics(#[from] escape_metrics::MetricsError),
     /// Something of the operating system that must not fail.
     #[error("{what}: {source}")]
     Os {

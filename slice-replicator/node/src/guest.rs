@@ -9,7 +9,7 @@ use crate::outbound::vmm_slice;
 use crate::slice_table::{OwnedSlice, Stage};
 use escape_abi::{GuestMessage, HostMessage};
 use escape_engine::node::Event;
-use escape_proto::{FlowEntry, Milestone, SliceCounts, SliceId, ToOrchestrator};
+use escape_proto::{FlowEntry, GroupSlices, Milestone, SliceCounts, SliceId, ToOrchestrator};
 use escape_vmm::SlotMemory;
 use escape_vmm::commit::Role;
 
@@ -179,6 +179,10 @@ impl Node {
         self.counts_at = now;
         let counts = self.counts(now);
         self.orchestrator.send(&ToOrchestrator::Counts(counts));
+        let groups = self.engine.group_tallies().into_iter();
+        let groups = groups.map(|(group, t)| GroupSlices { group, protected: t.protected, solo: t.solo }).collect();
+        self.orchestrator.send(&ToOrchestrator::GroupCounts(groups));
+        self.publish_metrics(&counts);
     }
 
     /// Slices by protection, and what the valve holds.

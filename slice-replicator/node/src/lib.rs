@@ -12,6 +12,7 @@ mod commits;
 mod config;
 mod error;
 mod execute;
+mod exported;
 mod groups;
 mod guest;
 mod guest_watch;
@@ -34,6 +35,7 @@ pub mod solo;
 mod stages;
 mod stale_slices;
 mod tokens;
+mod traffic;
 mod upstream;
 mod wire_body;
 

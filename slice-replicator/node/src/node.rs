@@ -20,6 +20,7 @@ use crate::upstream::Upstream;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
 use escape_engine::{Mutant, SuspicionConfig};
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
+use escape_metrics::MetricsServer;
 use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, LeaseSet, Member, NodeId, Role};
 use escape_vmm::commit::capture::CaptureLimits;
 use escape_vmm::commit::ingress::IngressStore;
@@ -116,6 +117,7 @@ pub struct Node {
     pub(crate) suspects_told: u32,
     pub(crate) operator_line: Vec<u8>,
     pub(crate) metrics: NodeMetrics,
+    pub(crate) metrics_server: Option<MetricsServer>,
     pub(crate) stages: Stages,
 }
 
@@ -232,6 +234,7 @@ impl Node {
             suspects_told: 0,
             operator_line: Vec::new(),
             metrics: NodeMetrics::default(),
+            metrics_server: config.metrics.map(MetricsServer::start).transpose()?,
             stages: Stages::default(),
             config,
         })

@@ -9,7 +9,6 @@ use escape_vmm::Fault;
 use mio::Interest;
 use mio::unix::SourceFd;
 use std::io::{Read, Write};
-use std::sync::atomic::Ordering;
 
 /// Longest line; a longer one is dropped.
 const LINE_MAX: usize = 256;
@@ -88,7 +87,7 @@ impl Node {
     }
 
     /// Owned groups without a standby, or whose input is not let in yet.
-    fn unpaired_groups(&self) -> usize {
+    pub(crate) fn unpaired_groups(&self) -> usize {
         let owned = self.engine.group_records().filter(|r| Some(r.owner) == self.me);
         let unpaired = |mode| mode != Mode::Paired && self.config.replication;
         owned.filter(|r| unpaired(r.mode) || self.groups.access(r.group) != Access::Open).count()
@@ -98,14 +97,7 @@ impl Node {
         serde_json::json!({
             "node": self.metrics,
             "links": self.peers.traffic(),
-            "valve": format!("{:?}", self.valve.metrics()),
-            "capture": format!("{:?}", self.capturer.metrics()),
-            "images": format!("{:?}", self.images.metrics()),
-            "ingress": format!("{:?}", self.ingress.metrics()),
-            "listener": format!("{:?}", self.listener.counters()),
-            "heartbeats_forged": self.heartbeat.pulse().forged.load(Ordering::Relaxed),
-            "tombstones": format!("{:?}", self.tombstones.metrics()),
-            "vm": format!("{:?}", self.vm.metrics()),
+            "metrics": self.reading().to_json(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! The node with the lower id calls. A pair is up when both channels are open; it is down when either ends.
 
 use crate::tokens;
+use crate::traffic::Traffic;
 use escape_link::{Identity, Link, LinkError, LinkLimits, PeerFrame};
 use escape_proto::{
     CheckpointHead, CheckpointNo, Hello, Incarnation, Member, NodeId, NodeRecord, NodeState, PROTOCOL_VERSION, Role,
@@ -50,12 +51,22 @@ pub struct Peers {
     identity: Identity,
     peers: BTreeMap<NodeId, PeerLinks>,
     changes: Vec<PeerChange>,
+    /// Traffic of commit links that have ended.
+    ended: Traffic,
 }
 
 impl Peers {
     /// No peers yet.
     pub fn new(me: NodeId, identity: Identity) -> Self {
-        Self { me, inc: Incarnation(0), cluster: [0; 16], identity, peers: BTreeMap::new(), changes: Vec::new() }
+        Self {
+            me,
+            inc: Incarnation(0),
+            cluster: [0; 16],
+            identity,
+            peers: BTreeMap::new(),
+            changes: Vec::new(),
+            ended: Traffic::default(),
+        }
     }
 
     /// This node has joined.
@@ -101,11 +112,8 @@ impl Peers {
     }
 
     fn drop_peer(&mut self, node: NodeId) {
-        if let Some(peer) = self.peers.remove(&node)
-            && peer.up
-        {
-            self.changes.push(PeerChange::Down(peer.member));
-        }
+        self.end(node);
+        self.peers.remove(&node);
     }
 
     /// A caller's link, authenticated. Its life must be the one that the records name, or a newer one.
@@ -221,6 +229,9 @@ impl Peers {
     /// Ends both channels of a peer; its owner calls again.
     pub fn end(&mut self, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
+        if let Some(commits) = peer.channels.first().and_then(Option::as_ref) {
+            self.ended = self.ended.and(&commits.counters());
+        }
         peer.channels = [None, None];
         peer.on_bulk.clear();
         if std::mem::take(&mut peer.up) {
@@ -287,16 +298,10 @@ impl Peers {
         }
     }
 
-    /// Messages and bytes over the commit links that are open now, out and in.
-    pub fn traffic(&self) -> serde_json::Value {
-        let links = self.peers.values().filter_map(|p| p.channels.first()?.as_ref()).map(Link::counters);
-        let sum = links.fold([0; 4], |[mo, bo, mi, bi], c| {
-            [mo + c.messages_out, bo + c.bytes_out, mi + c.messages_in, bi + c.bytes_in]
-        });
-        let [messages_out, bytes_out, messages_in, bytes_in] = sum;
-        serde_json::json!({
-            "messages_out": messages_out, "bytes_out": bytes_out, "messages_in": messages_in, "bytes_in": bytes_in,
-        })
+    /// What went over commit links since the start.
+    pub fn traffic(&self) -> Traffic {
+        let open = self.peers.values().filter_map(|p| p.channels.first()?.as_ref());
+        open.fold(self.ended, |sum, link| sum.and(&link.counters()))
     }
 
     /// Ends handshakes that take too long.

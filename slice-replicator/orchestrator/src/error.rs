@@ -44,6 +44,9 @@ pub enum ProcessError {
         /// The store.
         store: String,
     },
+    /// Nobody could read the metrics.
+    #[error(transparent)]
+    Metrics(#[from] escape_metrics::MetricsError),
     /// The name of a deliberate fault.
     #[error(transparent)]
     Broken(#[from] UnknownMutant),

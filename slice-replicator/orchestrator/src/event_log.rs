@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Lines that may wait for the writer. Full: the event is dropped, and the next line that passes says how many were.
 const LINES_MAX: usize = 4096;
@@ -26,12 +27,29 @@ pub(crate) struct ProcessEvent {
     pub(crate) detail: Value,
 }
 
+impl ProcessEvent {
+    /// The process begins. Its detail ties `t_us` to the time of day.
+    pub(crate) fn started(t_us: Micros) -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        let detail = json!({ "unix_ms": unix_ms, "version": env!("CARGO_PKG_VERSION") });
+        Self { t_us, event: "started", node: None, detail }
+    }
+
+    /// The process was asked to stop.
+    pub(crate) const fn stopping(t_us: Micros) -> Self {
+        Self { t_us, event: "stopping", node: None, detail: Value::Null }
+    }
+}
+
 /// Where events go; nowhere without a place.
 #[derive(Debug, Default)]
 pub(crate) struct EventLog {
     lines: Option<SyncSender<ProcessEvent>>,
     writer: Option<JoinHandle<()>>,
+    /// Since the last line that passed.
     dropped: u64,
+    dropped_in_all: u64,
 }
 
 impl EventLog {
@@ -44,7 +62,12 @@ impl EventLog {
             .name("events".into())
             .spawn(move || write_lines(file, &waiting))
             .map_err(ProcessError::system("thread for events"))?;
-        Ok(Self { lines: Some(lines), writer: Some(writer), dropped: 0 })
+        Ok(Self { lines: Some(lines), writer: Some(writer), dropped: 0, dropped_in_all: 0 })
+    }
+
+    /// Events that were not written, since the start.
+    pub(crate) const fn dropped(&self) -> u64 {
+        self.dropped_in_all
     }
 
     /// Writes an event, later.
@@ -59,7 +82,10 @@ impl EventLog {
         }
         match lines.try_send(event) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => self.dropped = self.dropped.saturating_add(1),
+            Err(TrySendError::Full(_)) => {
+                self.dropped = self.dropped.saturating_add(1);
+                self.dropped_in_all = self.dropped_in_all.saturating_add(1);
+            }
             // The reader has gone: nobody wants events any more.
             Err(TrySendError::Disconnected(_)) => self.lines = None,
         }

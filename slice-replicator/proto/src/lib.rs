@@ -11,10 +11,12 @@ mod heartbeat;
 mod hello;
 mod ids;
 mod lease;
+mod operator;
 mod orchestrator;
 mod peer;
 mod placement;
 mod record;
+mod status;
 
 pub use checkpoint::{Ack, Body, BodyKind, CheckpointHead, Refusal, RefusalCause};
 pub use codec::{CodecError, FRAME_MAX, decode, encode, encode_into};
@@ -23,7 +25,11 @@ pub use heartbeat::{Beat, BeatError};
 pub use hello::{Hello, HelloReply, PROTOCOL_VERSION, Role};
 pub use ids::{ChainHash, CheckpointNo, Epoch, Flow, GroupId, Incarnation, LeaseId, Member, NodeId, Revision, SliceId};
 pub use lease::{LeaseReport, LeaseSet, records_mark};
-pub use orchestrator::{CasOutcome, FromOrchestrator, JoinReply, JoinRequest, Milestone, SliceCounts, ToOrchestrator};
+pub use operator::{OperatorReply, OperatorRequest};
+pub use orchestrator::{
+    CasOutcome, FromOrchestrator, GroupSlices, JoinReply, JoinRequest, Milestone, SliceCounts, ToOrchestrator,
+};
 pub use peer::PeerMessage;
 pub use placement::BucketTable;
 pub use record::{GroupRecord, LeaseRecord, LeaseState, Mode, NodeRecord, NodeState, QuarantineRecord, Suspect};
+pub use status::{CellStatus, FailoverCause, FailoverStatus, GroupStatus, NodeStatus};

@@ -64,6 +64,17 @@ pub struct SliceCounts {
     pub held_age_us: u64,
 }
 
+/// Live slices of one group, as its owner reports them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GroupSlices {
+    /// The group.
+    pub group: GroupId,
+    /// With an acknowledged checkpoint at its standby.
+    pub protected: u32,
+    /// Without.
+    pub solo: u32,
+}
+
 /// A step worth telling people; the orchestrator stamps and keeps them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Milestone {
@@ -127,6 +138,8 @@ pub enum ToOrchestrator {
     },
     /// Figures for people.
     Counts(SliceCounts),
+    /// The same of every group that the sender owns.
+    GroupCounts(Vec<GroupSlices>),
     /// Leases held and wanted: now and then, and when slots run short.
     Leases(LeaseReport),
     /// A step of a failover, stamped by the sender: microseconds of CLOCK_MONOTONIC.

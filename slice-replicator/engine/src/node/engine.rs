@@ -200,15 +200,26 @@ impl NodeEngine {
     /// Slices by protection. Looks at each: for figures, not for the commit path.
     pub fn tally(&self) -> SliceTally {
         let images = self.images.iter().filter(|(_, image)| !image.closed).count();
-        let mut tally = SliceTally { standby: clamp(images), ..SliceTally::default() };
+        let none = SliceTally { standby: clamp(images), ..SliceTally::default() };
+        self.group_tallies().values().fold(none, |sum, group| SliceTally {
+            protected: sum.protected + group.protected,
+            solo: sum.solo + group.solo,
+            ..sum
+        })
+    }
+
+    /// Owned slices by group and protection; likewise for figures.
+    pub fn group_tallies(&self) -> BTreeMap<GroupId, SliceTally> {
+        let mut tallies: BTreeMap<GroupId, SliceTally> = BTreeMap::new();
         for (_, e) in self.ledger.iter() {
             let paired = self.owned.get(&e.group).is_some_and(|g| g.record.mode == Mode::Paired);
+            let tally = tallies.entry(e.group).or_default();
             match paired && e.standby.acked >= e.last.0 {
                 true => tally.protected += 1,
                 false => tally.solo += 1,
             }
         }
-        tally
+        tallies
     }
 }
 

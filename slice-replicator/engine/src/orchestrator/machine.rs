@@ -164,8 +164,8 @@ impl Orchestrator {
 
     fn request(&mut self, from: Member, request: ToOrchestrator, out: &mut Vec<OrchestratorCommand>) {
         match request {
-            // A join comes on a link that has no member yet.
-            ToOrchestrator::Join(_) => {}
+            // A join comes on a link that has no member yet; figures of groups decide nothing, the runtime keeps them.
+            ToOrchestrator::Join(_) | ToOrchestrator::GroupCounts(_) => {}
             ToOrchestrator::Cas { attempt, to } => self.want(Intent::Cas { from, attempt, to }, out),
             ToOrchestrator::Read { attempt, group } => self.want(Intent::Read { from, attempt, group }, out),
             ToOrchestrator::GuestDown { cause: _, crash, referenced, mut suspects } => {

@@ -139,6 +139,7 @@ impl CellPlan {
             mirror: mirror_name(id),
             edge_port: tap_name(id),
             edge_mirror: mirror_name(id),
+            metrics: None,
             cpu: self.cpus.get(usize::from(id) % self.cpus.len().max(1)).copied(),
         }
     }

@@ -5,6 +5,7 @@
 //! DIR/orchestrator/orchestrator.toml  configuration and keys of one process: goes to its host as it is
 //! DIR/edge/edge.toml
 //! DIR/node-1/node.toml
+//! DIR/operator/operator.toml          for people who ask: `escape status`
 //! ```
 //! Identities are made once. Configurations follow the replication file: [`init`] may be called again with a changed one.
 

@@ -10,19 +10,23 @@ use escape_proto::{NodeId, Role};
 pub(super) enum Process<'a> {
     Orchestrator,
     Edge,
+    /// No process: a person's commands.
+    Operator,
     Node(&'a NodeEntry),
 }
 
 impl<'a> Process<'a> {
     /// All of a cell.
     pub(super) fn all(file: &'a ReplicationFile) -> impl Iterator<Item = Self> {
-        [Self::Orchestrator, Self::Edge].into_iter().chain(file.nodes.iter().map(Process::Node))
+        let nodes = file.nodes.iter().map(Process::Node);
+        [Self::Orchestrator, Self::Edge].into_iter().chain(nodes).chain([Self::Operator])
     }
 
     pub(super) const fn role(self) -> Role {
         match self {
             Self::Orchestrator => Role::Orchestrator,
             Self::Edge => Role::Edge,
+            Self::Operator => Role::Operator,
             Self::Node(node) => Role::Node(NodeId(node.id)),
         }
     }
@@ -32,12 +36,21 @@ impl<'a> Process<'a> {
         role_label(self.role())
     }
 
-    /// The subcommand that it runs.
+    /// The stem of its configuration's name.
     pub(super) const fn part(self) -> &'static str {
         match self {
             Self::Orchestrator => "orchestrator",
             Self::Edge => "edge",
             Self::Node(_) => "node",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The subcommand that it runs.
+    pub(super) const fn subcommand(self) -> &'static str {
+        match self {
+            Self::Operator => "status",
+            other => other.part(),
         }
     }
 
@@ -46,6 +59,7 @@ impl<'a> Process<'a> {
         match self {
             Self::Orchestrator => file.control.orchestrator.ip().to_string(),
             Self::Edge => file.control.edge.ip().to_string(),
+            Self::Operator => "any host".into(),
             Self::Node(node) => node.host.clone(),
         }
     }
@@ -59,6 +73,7 @@ impl<'a> Process<'a> {
         match self {
             Self::Orchestrator => toml::to_string(&file.orchestrator_config(secrets)),
             Self::Edge => toml::to_string(&file.edge_config(secrets)),
+            Self::Operator => toml::to_string(&file.operator_config(secrets)),
             Self::Node(node) => toml::to_string(&file.node_config(node, secrets)),
         }
     }

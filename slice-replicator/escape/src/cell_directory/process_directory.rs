@@ -66,6 +66,7 @@ impl<'a> ProcessDirectory<'a> {
 
     /// The command that starts the process on its host, where its directory was copied to.
     pub(super) fn command(&self) -> String {
-        format!("escape {0} {1}/{0}.toml", self.process.part(), self.process.label())
+        let process = self.process;
+        format!("escape {} {}/{}.toml", process.subcommand(), process.label(), process.part())
     }
 }

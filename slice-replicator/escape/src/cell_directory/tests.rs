@@ -58,9 +58,9 @@ fn everything_is_there_private_and_fits_together() {
     let report = init(&file(SAMPLE), &scratch.cell()).unwrap();
     assert!(report.new_authority);
     let names: Vec<&str> = report.processes.iter().map(|process| process.process.as_str()).collect();
-    assert_eq!(names, ["orchestrator", "edge", "node-1", "node-2", "node-3"]);
+    assert_eq!(names, ["orchestrator", "edge", "node-1", "node-2", "node-3", "operator"]);
     let written = texts(&scratch.cell());
-    assert_eq!(written.len(), 6, "authority and five configurations: {written:?}");
+    assert_eq!(written.len(), 7, "authority and six configurations: {written:?}");
     for path in written.keys() {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(path), mode(path.parent().unwrap())), (0o600, 0o700), "{path:?}");
@@ -97,6 +97,7 @@ fn a_second_time_changes_nothing_and_a_later_node_is_added() {
         ("node-2", other),
         ("node-3", other),
         ("node-4", new),
+        ("operator", same),
     ];
     assert_eq!(states(&report), expected);
     let after = texts(&scratch.cell());

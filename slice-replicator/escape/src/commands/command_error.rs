@@ -7,6 +7,7 @@ use crate::config::ConfigErrors;
 use crate::drill::{CellError, DrillError};
 use crate::exit::Exit;
 use crate::load::LoadError;
+use crate::status::StatusError;
 
 /// An error at the outermost edge, with the exit code that belongs to it.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,9 @@ pub enum CommandError {
     /// The cell could not be set up.
     #[error("the cell: {0}")]
     Cell(#[from] crate::cell::CellSetupError),
+    /// The orchestrator did not tell how the cell is.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// A measurement ended without figures.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -74,7 +78,9 @@ impl CommandError {
             Self::Cell(source) | Self::Bench(BenchError::Setup { source, .. }) if lacks_privileges(source) => {
                 Exit::Environment
             }
-            Self::Read { .. } | Self::PartConfig { .. } => Exit::Usage,
+            Self::Read { .. }
+            | Self::PartConfig { .. }
+            | Self::Status(StatusError::WrongSecrets { .. } | StatusError::Identity(_)) => Exit::Usage,
             Self::Directory(
                 CellDirectoryError::NotACell { .. }
                 | CellDirectoryError::OtherCell { .. }
@@ -84,6 +90,7 @@ impl CommandError {
             | Self::Part { .. }
             | Self::Cell(_)
             | Self::Bench(_)
+            | Self::Status(_)
             | Self::Drill(_)
             | Self::Report(_) => Exit::Broken,
         }

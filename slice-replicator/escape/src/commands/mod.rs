@@ -10,6 +10,7 @@ mod doctor;
 mod drill;
 mod drill_files;
 mod parts;
+mod status;
 
 pub use command_error::CommandError;
 
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> Result<Exit, CommandError> {
         Command::Node(args) => parts::node(&args),
         Command::Edge(args) => parts::edge(&args),
         Command::Orchestrator(args) => parts::orchestrator(&args),
+        Command::Status(args) => status::run(&args),
         Command::Drill(args) => drill::run(&args),
         Command::Bench { what } => bench::run(&what),
         Command::Doctor { json } => doctor::run(json),

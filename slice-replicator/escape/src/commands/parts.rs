@@ -48,7 +48,7 @@ pub fn orchestrator(args: &PartArgs) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CommandError> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CommandError> {
     let text = std::fs::read_to_string(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?;
     toml::from_str(&text)
         .map_err(|source| CommandError::PartConfig { path: path.to_owned(), cause: source.to_string() })

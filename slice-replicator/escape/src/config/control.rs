@@ -19,6 +19,12 @@ pub struct Control {
     pub store: PathBuf,
     /// File to which orchestrator and edge append their events. Relative: to their directories. Empty: none.
     pub events: PathBuf,
+    /// Where the orchestrator tells its metrics over HTTP; none: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orchestrator_metrics: Option<SocketAddr>,
+    /// Where the edge tells its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge_metrics: Option<SocketAddr>,
 }
 
 /// The keys as they are written.
@@ -30,6 +36,8 @@ struct ControlKeys {
     edge: Option<SocketAddr>,
     store: Option<PathBuf>,
     events: Option<PathBuf>,
+    orchestrator_metrics: Option<SocketAddr>,
+    edge_metrics: Option<SocketAddr>,
 }
 
 impl From<ControlKeys> for Control {
@@ -42,6 +50,8 @@ impl From<ControlKeys> for Control {
             edge: keys.edge.unwrap_or_else(|| here(7401)),
             store: keys.store.unwrap_or_else(|| "escape-store.redb".into()),
             events: keys.events.unwrap_or_default(),
+            orchestrator_metrics: keys.orchestrator_metrics,
+            edge_metrics: keys.edge_metrics,
         }
     }
 }

@@ -24,6 +24,9 @@ pub struct NodeEntry {
     pub edge_port: String,
     /// The edge's interface that leads to the mirror tap.
     pub edge_mirror: String,
+    /// Where it tells its metrics over HTTP; none: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// CPU of its data thread; none: the kernel chooses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u16>,
@@ -41,12 +44,13 @@ struct NodeKeys {
     mirror: Option<String>,
     edge_port: Option<String>,
     edge_mirror: Option<String>,
+    metrics: Option<SocketAddr>,
     cpu: Option<u16>,
 }
 
 impl From<NodeKeys> for NodeEntry {
     fn from(keys: NodeKeys) -> Self {
-        let NodeKeys { id, host, control, cpu, .. } = keys;
+        let NodeKeys { id, host, control, metrics, cpu, .. } = keys;
         Self {
             id,
             host,
@@ -56,6 +60,7 @@ impl From<NodeKeys> for NodeEntry {
             mirror: keys.mirror.unwrap_or_else(|| format!("escape{id}m")),
             edge_port: keys.edge_port.unwrap_or_else(|| format!("node{id}")),
             edge_mirror: keys.edge_mirror.unwrap_or_else(|| format!("node{id}m")),
+            metrics,
             cpu,
         }
     }

@@ -26,6 +26,7 @@ impl ReplicationFile {
     /// Who is where, and that no two are in the same place.
     pub(super) fn check_places(&self, rules: &mut Rules<'_>) {
         self.check_addresses(rules);
+        self.check_metrics(rules);
         self.check_edge(rules);
         self.check_nodes(rules);
     }
@@ -54,6 +55,31 @@ impl ReplicationFile {
             });
         }
         rules.require(!control.store.as_os_str().is_empty(), &path("store"), || "must name a file".into());
+    }
+
+    /// An address of this kind may be the same on two hosts (127.0.0.1), but not on one.
+    fn check_metrics(&self, rules: &mut Rules<'_>) {
+        let control = &self.control;
+        let mut users =
+            Users::from([(control.orchestrator, "the orchestrator".into()), (control.edge, "the edge".into())]);
+        for (key, address) in
+            [("orchestrator_metrics", control.orchestrator_metrics), ("edge_metrics", control.edge_metrics)]
+        {
+            if let Some(address) = address {
+                take_address(&mut users, address, &format!("control.{key}"), &["control".into(), key.into()], rules);
+            }
+        }
+        let mut hosts: BTreeMap<&str, Users<SocketAddr>> = BTreeMap::new();
+        for node in &self.nodes {
+            hosts.entry(&node.host).or_default().insert(node.control, format!("node {}", node.id));
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            if let Some(address) = node.metrics {
+                let users = hosts.entry(&node.host).or_default();
+                let user = format!("the metrics of node {}", node.id);
+                take_address(users, address, &user, &["nodes".into(), index.into(), "metrics".into()], rules);
+            }
+        }
     }
 
     fn check_edge(&self, rules: &mut Rules<'_>) {

@@ -9,6 +9,7 @@ use escape_node::{Interface, NodeConfig, QuotaConfig, ServiceConfig, TimingConfi
 use escape_orchestrator::{DetectionTiming, EdgeProcessConfig, NodePorts, OrchestratorProcessConfig, OutputPlace};
 
 use super::node_entry::NodeEntry;
+use super::operator_config::OperatorConfig;
 use super::replication_file::ReplicationFile;
 use super::sections::FREESTANDING;
 
@@ -31,6 +32,7 @@ impl ReplicationFile {
             },
             real_time: true,
             events: self.events_place(),
+            metrics: self.control.orchestrator_metrics,
             broken: None,
             secrets,
         }
@@ -55,9 +57,15 @@ impl ReplicationFile {
             learned_expiry_s: self.edge.learned_expiry_s,
             real_time: true,
             events: self.events_place(),
+            metrics: self.control.edge_metrics,
             broken: None,
             secrets,
         }
+    }
+
+    /// What people's commands need.
+    pub const fn operator_config(&self, secrets: ClusterSecrets) -> OperatorConfig {
+        OperatorConfig { orchestrator: self.control.orchestrator, secrets }
     }
 
     /// The configuration of one of the nodes.
@@ -82,6 +90,7 @@ impl ReplicationFile {
             timing: self.timing_config(),
             quotas: self.quota_config(),
             replication: true,
+            metrics: node.metrics,
             cpu: node.cpu,
             broken: None,
             secrets,

@@ -39,9 +39,13 @@ fn the_sample_says_what_is_the_default_anyway() {
 fn the_sample_states_every_key() {
     let mut all = parse(MINIMAL).unwrap();
     all.nodes[0].cpu = Some(0);
+    let somewhere = Some("127.0.0.1:9400".parse().unwrap());
+    (all.nodes[0].metrics, all.control.orchestrator_metrics, all.control.edge_metrics) =
+        (somewhere, somewhere, somewhere);
     let all: toml::Table = toml::Table::try_from(all).unwrap();
-    // A node's CPU has no default: there it is a comment.
-    let sample = SAMPLE.replace("# cpu", "cpu");
+    // What has no default is a comment there.
+    let sample = SAMPLE.replace("# cpu", "cpu").replace("# metrics", "metrics").replace("# orch", "orch");
+    let sample = sample.replace("# edge_metrics", "edge_metrics");
     let lines = LineIndex::new(&sample);
     for (section, value) in &all {
         let first = value.as_array().and_then(|nodes| nodes.first());
@@ -134,6 +138,12 @@ fn places_can_be_called_and_nothing_is_used_twice() {
     refused(&with("edge_port = \"node1\""), "nodes[2].edge_port", 16, "node 1 too");
     refused(&with("mirror = \"\""), "nodes[2].mirror", 16, "not usable");
     refused(&with("cpu = 1024"), "nodes[2].cpu", 16, "0 to 1023");
+    refused(&with("metrics = \"127.0.0.1:7413\""), "nodes[2].metrics", 16, "node 3 too");
+    refused(&with("metrics = \"0.0.0.0:9400\""), "nodes[2].metrics", 16, "could call");
+    let both = "[control]\norchestrator_metrics = \"127.0.0.1:9400\"\nedge_metrics = \"127.0.0.1:9400\"";
+    refused(&with(both), "control.edge_metrics", 18, "orchestrator_metrics too");
+    // On another host this is another address.
+    assert!(parse(&with("metrics = \"127.0.0.1:7412\"")).is_ok());
     // Names of interfaces are a host's own.
     assert!(parse(&with("tap = \"escape1\"")).is_ok());
 }

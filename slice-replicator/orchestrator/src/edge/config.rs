@@ -35,6 +35,9 @@ pub struct EdgeProcessConfig {
     /// Where events go, a line of JSON each.
     #[serde(default)]
     pub events: Option<OutputPlace>,
+    /// Where metrics are told over HTTP; none: nowhere.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     /// A deliberate fault (`escape drill --break`).
     #[serde(default)]
     pub broken: Option<String>,

@@ -3,6 +3,8 @@
 mod config;
 mod counters;
 mod deposed_watch;
+mod exported;
+mod failed_groups;
 mod flow_backlog;
 mod interfaces;
 mod process;

@@ -4,6 +4,7 @@
 
 use super::config::EdgeProcessConfig;
 use super::counters::counters;
+use super::failed_groups::FailedGroups;
 use super::steering::Steering;
 use super::upstream::Upstream;
 use crate::error::ProcessError;
@@ -17,6 +18,7 @@ use escape_engine::edge::{EdgeCommand, EdgeConfig, EdgeEvent, EdgeMachine, Group
 use escape_fabric::arp::ArpResponder;
 use escape_fabric::fabric::FLOWS_MAX;
 use escape_link::{LinkError, Listener, ListenerLimits, LogLimit, RoleSet};
+use escape_metrics::MetricsServer;
 use escape_proto::{EdgeReply, EdgeRequest, FromOrchestrator, Hello, Incarnation, Member, PROTOCOL_VERSION, Role};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -60,18 +62,21 @@ pub struct EdgeProcess {
     _stop: StopSignal,
     upstream: Upstream,
     hello: Hello,
-    listener: Listener,
+    pub(super) listener: Listener,
     links: LinkTable<Member>,
-    arp: ArpResponder,
-    steering: Steering,
+    pub(super) arp: ArpResponder,
+    pub(super) steering: Steering,
     machine: EdgeMachine,
     commands: Vec<EdgeCommand>,
     questions: Option<OperatorInput>,
-    log: EventLog,
+    pub(super) log: EventLog,
+    pub(super) metrics: Option<MetricsServer>,
+    pub(super) told: Instant,
     ticked: Instant,
     look_at_interfaces: bool,
+    failed: FailedGroups,
     trouble: LogLimit,
-    more: bool,
+    pub(super) more: bool,
     stopping: bool,
 }
 
@@ -101,7 +106,10 @@ impl EdgeProcess {
         let arp = ArpResponder::start(namespace, uplink, config.service_ip, config.service_mac)?;
         watch(poll.registry(), &arp, ARP)?;
         watch(poll.registry(), steering.interfaces().watch(), INTERFACES)?;
-        let log = EventLog::start(config.events.as_ref())?;
+        let mut log = EventLog::start(config.events.as_ref())?;
+        log.write(ProcessEvent::started(now_us()));
+        // Before this thread gets its priority, which the new one would inherit.
+        let metrics = config.metrics.map(MetricsServer::start).transpose()?;
         if config.real_time {
             real_time("edge");
         }
@@ -120,9 +128,12 @@ impl EdgeProcess {
             commands: Vec::new(),
             questions: None,
             log,
+            metrics,
+            told: now,
             ticked: now,
             // Interfaces that came while the fabric was being put in force.
             look_at_interfaces: true,
+            failed: FailedGroups::default(),
             trouble: LogLimit::new(Duration::from_secs(1)),
             more: true,
             stopping: false,
@@ -171,6 +182,9 @@ impl EdgeProcess {
             && let Some(suppressed) = self.trouble.pass(now)
         {
             tracing::warn!(suppressed, "fabric: {error}");
+        }
+        if self.stopping {
+            self.log.write(ProcessEvent::stopping(now_us()));
         }
         Ok(!self.stopping)
     }
@@ -281,6 +295,7 @@ impl EdgeProcess {
     fn steer(&mut self, groups: Vec<GroupSteering>) {
         let steered = self.steering.steer(groups);
         let t_us = now_us();
+        self.failed.news(t_us, &steered).into_iter().for_each(|event| self.log.write(event));
         if !steered.failed.is_empty() {
             let failed = EdgeEvent::SteerFailed { groups: steered.failed };
             self.machine.on(t_us, failed, &mut self.commands);
@@ -340,7 +355,7 @@ impl EdgeProcess {
             self.look_at_interfaces = false;
         }
         self.more |= self.steering.work(now)?;
-        Ok(())
+        self.publish_metrics(now)
     }
 
     fn take_questions(&mut self) {

@@ -3,9 +3,10 @@
 use super::node_link::{NodeLink, Who};
 use super::process::{LINKS_MAX, OrchestratorProcess};
 use crate::link_table::PlaceNo;
+use crate::os::now_us;
 use escape_engine::orchestrator::{LinkId, OrchestratorEvent, Receiver};
 use escape_link::LinkError;
-use escape_proto::{FromOrchestrator, JoinReply, ToOrchestrator};
+use escape_proto::{FromOrchestrator, GroupSlices, JoinReply, Member, Mode, ToOrchestrator};
 
 /// Messages taken from one link per turn, so that one node cannot keep the others waiting.
 const MESSAGES_PER_TURN_MAX: usize = 64;
@@ -18,7 +19,9 @@ impl OrchestratorProcess {
             self.last_link += 1;
             let name = NodeLink { id: LinkId(self.last_link), who };
             // The same process calling again: its former link is dead, whatever TCP still believes.
-            if !matches!(who, Who::Stranger(_))
+            if who == Who::Operator {
+                self.limit_operators();
+            } else if !matches!(who, Who::Stranger(_))
                 && let Some(old) = self.links.find(|known| known.who == who)
             {
                 self.drop_link(old, None);
@@ -37,6 +40,10 @@ impl OrchestratorProcess {
 
     pub(super) fn take_messages(&mut self) {
         for place in self.links.taken() {
+            if self.links.get_mut(place).is_some_and(|named| named.name.who == Who::Operator) {
+                self.answer_operator(place);
+                continue;
+            }
             for taken in 0..=MESSAGES_PER_TURN_MAX {
                 if taken == MESSAGES_PER_TURN_MAX {
                     self.more = true;
@@ -62,11 +69,17 @@ impl OrchestratorProcess {
                 let Some(node) = who.node() else { return };
                 OrchestratorEvent::Join { link: name.id, node, request }
             }
+            (ToOrchestrator::GroupCounts(report), Who::Member(from)) => return self.take_group_counts(from, &report),
             (request, Who::Member(from)) => OrchestratorEvent::Request { from, request },
-            // A stranger's only words are a join; the edge has none.
-            (_, Who::Stranger(_) | Who::Edge) => return,
+            // A stranger's only words are a join; the edge has none, an operator's are others.
+            (_, Who::Stranger(_) | Who::Edge | Who::Operator) => return,
         };
         self.machine_event(event);
+    }
+
+    fn take_group_counts(&mut self, from: Member, report: &[GroupSlices]) {
+        let groups = self.machine.store().into_iter().flat_map(|store| store.groups().copied());
+        self.figures.report(now_us(), report, groups.filter(|group| group.owner == from && group.mode != Mode::Lost));
     }
 
     pub(super) fn send(&mut self, to: Receiver, message: &FromOrchestrator) {

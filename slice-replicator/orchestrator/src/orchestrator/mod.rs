@@ -3,9 +3,13 @@
 mod beat_socket;
 mod config;
 mod end_point;
+mod exported;
+mod failovers;
+mod figures;
 mod links;
 mod milestones;
 mod node_link;
+mod operators;
 mod process;
 mod status;
 mod store_thread;

@@ -22,16 +22,19 @@ pub(super) enum Who {
     Member(Member),
     /// The edge.
     Edge,
+    /// A person's command.
+    Operator,
 }
 
 impl Who {
-    /// `None` for roles that the listener does not admit anyhow.
+    /// `None` for a role that the listener does not admit anyhow.
     pub(super) const fn of(peer: &LinkPeer) -> Option<Self> {
         match (peer.member(), peer.role) {
             (Some(member), _) => Some(Self::Member(member)),
             (None, Role::Node(node)) => Some(Self::Stranger(node)),
             (None, Role::Edge) => Some(Self::Edge),
-            (None, Role::Orchestrator | Role::Operator) => None,
+            (None, Role::Operator) => Some(Self::Operator),
+            (None, Role::Orchestrator) => None,
         }
     }
 
@@ -40,14 +43,14 @@ impl Who {
         match self {
             Self::Stranger(node) => Some(node),
             Self::Member(member) => Some(member.node),
-            Self::Edge => None,
+            Self::Edge | Self::Operator => None,
         }
     }
 
-    /// As the machine calls it; a stranger has no name there but its link's.
+    /// As the machine calls it; a stranger has no name there but its link's, an operator none at all.
     pub(super) const fn peer(self) -> Option<Peer> {
         match self {
-            Self::Stranger(_) => None,
+            Self::Stranger(_) | Self::Operator => None,
             Self::Member(member) => Some(Peer::Node(member)),
             Self::Edge => Some(Peer::Edge),
         }

@@ -6,11 +6,12 @@
 use super::beat_socket::BeatSocket;
 use super::config::OrchestratorProcessConfig;
 use super::end_point::{EndPoint, tells_a_death};
+use super::figures::Figures;
 use super::milestones::event_of;
 use super::node_link::NodeLink;
 use super::store_thread::StoreThread;
 use crate::error::ProcessError;
-use crate::event_log::EventLog;
+use crate::event_log::{EventLog, ProcessEvent};
 use crate::link_table::LinkTable;
 use crate::operator_input::OperatorInput;
 use crate::os::{now_us, real_time};
@@ -19,11 +20,11 @@ use escape_engine::Mutant;
 use escape_engine::orchestrator::{Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent};
 use escape_engine::store::Record;
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
-use escape_proto::{Hello, Incarnation, Member, PROTOCOL_VERSION, Role, SliceCounts};
+use escape_metrics::MetricsServer;
+use escape_proto::{Hello, Incarnation, PROTOCOL_VERSION, Role};
 use escape_store::EmbeddedStore;
 use mio::{Events, Poll, Token, Waker};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(super) const LINKS_MAX: usize = 64;
 const LISTENER: Token = Token(FIRST_LINK + LINKS_MAX);
 /// Longest sleep: the machine wants a tick every 2 ms.
 const TICK: Duration = Duration::from_millis(1);
+/// Between two readings for whoever asks for metrics.
+const METRICS_EVERY: Duration = Duration::from_millis(250);
 /// Slots of a lease.
 const LEASE_SLOTS: u32 = 64;
 
@@ -66,10 +69,12 @@ pub struct OrchestratorProcess {
     pub(super) beats: BeatSocket,
     pub(super) store: StoreThread,
     questions: Option<OperatorInput>,
-    log: EventLog,
+    pub(super) log: EventLog,
     pub(super) machine: Orchestrator,
     commands: Vec<OrchestratorCommand>,
-    pub(super) counts: BTreeMap<Member, SliceCounts>,
+    pub(super) figures: Figures,
+    metrics: Option<MetricsServer>,
+    told: Instant,
     ticked: Instant,
     /// Something was left undone in this turn: do not sleep.
     pub(super) more: bool,
@@ -108,8 +113,11 @@ impl OrchestratorProcess {
         beats.register(poll.registry(), BEATS)?;
         let hello = hello(cluster);
         let listener = listen(&config, &identity, &hello, &poll)?;
-        let log = EventLog::start(config.events.as_ref())?;
+        let mut log = EventLog::start(config.events.as_ref())?;
+        log.write(ProcessEvent::started(now_us()));
         let store = StoreThread::start(store, Arc::clone(&waker))?;
+        // Before this thread gets its priority, which the new one would inherit.
+        let metrics = config.metrics.map(MetricsServer::start).transpose()?;
         if config.real_time {
             real_time("orchestrator");
         }
@@ -128,7 +136,9 @@ impl OrchestratorProcess {
             log,
             machine,
             commands: Vec::new(),
-            counts: BTreeMap::new(),
+            figures: Figures::new(now_us()),
+            metrics,
+            told: Instant::now(),
             ticked: Instant::now(),
             more: false,
             stopping: false,
@@ -141,6 +151,11 @@ impl OrchestratorProcess {
     /// Where nodes and the edge connect.
     pub const fn link_addr(&self) -> SocketAddr {
         self.listener.local_addr()
+    }
+
+    /// Where metrics are told.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsServer::local_addr)
     }
 
     /// Where heartbeats arrive.
@@ -180,9 +195,13 @@ impl OrchestratorProcess {
             self.ticked = now;
             self.listener.on_time(self.poll.registry(), now);
             self.machine_event(OrchestratorEvent::Tick);
+            self.publish_metrics(now);
         }
         self.accept();
         self.flush();
+        if self.stopping {
+            self.log.write(ProcessEvent::stopping(now_us()));
+        }
         Ok(!self.stopping)
     }
 
@@ -271,13 +290,18 @@ impl OrchestratorProcess {
     }
 
     fn note(&mut self, note: &Note) {
-        if let Note::Counts { from, counts } = note {
-            self.counts.retain(|member, _| member.node != from.node || member == from);
-            self.counts.insert(*from, *counts);
-        }
+        self.figures.note(now_us(), note);
         if let Some(event) = event_of(now_us(), note) {
             tracing::info!(event = event.event, node = event.node, detail = %event.detail);
             self.log.write(event);
+        }
+    }
+
+    fn publish_metrics(&mut self, now: Instant) {
+        let Some(server) = &self.metrics else { return };
+        if now.duration_since(self.told) >= METRICS_EVERY {
+            server.publish(self.reading());
+            self.told = now;
         }
     }
 
@@ -308,7 +332,7 @@ fn listen(
     hello: &Hello,
     poll: &Poll,
 ) -> Result<Listener, ProcessError> {
-    let admits = RoleSet { nodes: true, edge: true, orchestrator: false, operators: false };
+    let admits = RoleSet { nodes: true, edge: true, orchestrator: false, operators: true };
     let limits = ListenerLimits::default();
     let mut listener = Listener::bind(config.listen, identity, hello.clone(), admits, limits, Instant::now())?;
     listener.register(poll.registry(), LISTENER).map_err(ProcessError::system("registration of the listener"))?;

@@ -2,59 +2,78 @@
 
 use super::node_link::Who;
 use super::process::OrchestratorProcess;
-use escape_proto::{GroupRecord, NodeRecord, NodeState};
+use crate::os::now_us;
+use escape_proto::{CellStatus, GroupRecord, GroupStatus, Mode, NodeRecord, NodeState, NodeStatus};
 use serde_json::{Value, json};
 
 impl OrchestratorProcess {
-    /// Nodes, groups and counters; the answer to `status` on standard input.
-    pub fn status(&self) -> Value {
+    /// Nodes, groups and what happened last; the answer to an operator.
+    pub fn cell_status(&self) -> CellStatus {
         let store = self.machine.store();
+        let now = now_us();
+        let groups = || store.into_iter().flat_map(|store| store.groups());
+        CellStatus {
+            revision: store.map_or(0, |store| store.revision().0),
+            uptime_us: self.figures.uptime_us(now),
+            edge_linked: self.links.iter().any(|named| named.name.who == Who::Edge),
+            transactions_waiting: self.store.waiting() as u64,
+            nodes: store.into_iter().flat_map(|store| store.nodes().map(|node| self.node_status(node))).collect(),
+            groups: groups().filter(|g| g.mode != Mode::Lost).map(|g| self.group_status(now, g)).collect(),
+            groups_lost: groups().filter(|g| g.mode == Mode::Lost).count() as u64,
+            slices_lost: self.figures.slices_lost,
+            slices_quarantined: self.figures.slices_quarantined(),
+            failovers: self.figures.failovers.count(),
+            last_failover: self.figures.failovers.last(),
+        }
+    }
+
+    /// The same and the process's counters; the answer to `status` on standard input.
+    pub fn status(&self) -> Value {
         let (forged, malformed) = self.beats.refused();
-        let listener = self.listener.counters();
-        let nodes: Vec<_> =
-            store.into_iter().flat_map(|store| store.nodes().map(|node| self.node_status(node))).collect();
-        let groups: Vec<_> = store.into_iter().flat_map(|store| store.groups().map(group_status)).collect();
-        json!({
-            "revision": store.map_or(0, |store| store.revision().0),
-            "nodes": nodes,
-            "groups": groups,
-            "edge_linked": self.links.iter().any(|named| named.name.who == Who::Edge),
-            "transactions_waiting": self.store.waiting(),
-            "beats_forged": forged,
-            "beats_malformed": malformed,
-            "links": {
-                "opened": listener.opened,
-                "refused_stream": listener.refused_stream,
-                "refused_hello": listener.refused_hello,
-                "timed_out": listener.timed_out,
-            },
-        })
+        let mut status = serde_json::to_value(self.cell_status()).unwrap_or_default();
+        let links: serde_json::Map<_, _> = self
+            .listener
+            .counters()
+            .outcomes()
+            .map(|(how, count)| (how.to_owned(), count.into()))
+            .into_iter()
+            .collect();
+        if let Value::Object(fields) = &mut status {
+            fields.insert("beats_forged".into(), json!(forged));
+            fields.insert("beats_malformed".into(), json!(malformed));
+            fields.insert("links".into(), links.into());
+        }
+        status
     }
 
-    fn node_status(&self, node: &NodeRecord) -> Value {
-        let counts = self.counts.get(&node.member).copied().unwrap_or_default();
-        json!({
-            "node": node.member.node.0,
-            "inc": node.member.inc.0,
-            "host": node.host,
-            "up": node.state == NodeState::Up,
-            "linked": self.links.iter().any(|named| named.name.who == Who::Member(node.member)),
-            "suspected": self.machine.suspected().any(|member| member == node.member),
-            "protected": counts.protected,
-            "solo": counts.solo,
-            "standby": counts.standby,
-            "held_frames": counts.held_frames,
-            "held_age_us": counts.held_age_us,
-        })
+    fn node_status(&self, node: &NodeRecord) -> NodeStatus {
+        let counts = self.figures.node(node.member);
+        NodeStatus {
+            node: node.member.node.0,
+            inc: node.member.inc.0,
+            host: node.host.clone(),
+            up: node.state == NodeState::Up,
+            linked: self.links.iter().any(|named| named.name.who == Who::Member(node.member)),
+            suspected: self.machine.suspected().any(|member| member == node.member),
+            protected: counts.protected,
+            solo: counts.solo,
+            standby: counts.standby,
+            held_frames: counts.held_frames,
+            held_age_us: counts.held_age_us,
+        }
     }
-}
 
-fn group_status(group: &GroupRecord) -> Value {
-    json!({
-        "group": group.group.0,
-        "epoch": group.epoch.0,
-        "owner": group.owner.node.0,
-        "standby": group.standby.map(|standby| standby.node.0),
-        "mode": format!("{:?}", group.mode),
-    })
+    fn group_status(&self, now: u64, record: &GroupRecord) -> GroupStatus {
+        let figures = self.figures.group(record.group);
+        GroupStatus {
+            group: record.group.0,
+            epoch: record.epoch.0,
+            owner: record.owner.node.0,
+            standby: record.standby.map(|standby| standby.node.0),
+            mode: record.mode,
+            protected: figures.protected,
+            solo: figures.solo,
+            unprotected_us: figures.solo_since.map_or(0, |since| now.saturating_sub(since)),
+        }
+    }
 }

@@ -89,6 +89,7 @@ pub fn config(
         learned_expiry_s: 60,
         real_time: true,
         events: Some(OutputPlace::Path(folder.file("edge.jsonl"))),
+        metrics: None,
         broken: None,
         secrets: authority.issue(Role::Edge).unwrap(),
     }

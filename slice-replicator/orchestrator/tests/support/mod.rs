@@ -3,6 +3,7 @@
 
 pub mod edge_bed;
 pub mod fake_node;
+pub mod fake_operator;
 pub mod running;
 
 use std::path::PathBuf;

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 pub struct RunningOrchestrator {
     pub links: SocketAddr,
     pub beats: SocketAddr,
+    pub metrics: Option<SocketAddr>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Value>>,
 }
@@ -32,6 +33,7 @@ pub fn config(authority: &ClusterAuthority, folder: &Folder, timing: DetectionTi
         timing,
         real_time: true,
         events: Some(OutputPlace::Path(folder.file("events.jsonl"))),
+        metrics: None,
         broken: None,
         secrets: authority.issue(Role::Orchestrator).unwrap(),
     }
@@ -44,12 +46,12 @@ impl RunningOrchestrator {
         let asked = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut process = OrchestratorProcess::start(config).unwrap();
-            addresses.send((process.link_addr(), process.beat_addr().unwrap())).unwrap();
+            addresses.send((process.link_addr(), process.beat_addr().unwrap(), process.metrics_addr())).unwrap();
             while process.turn().unwrap() && !asked.load(Ordering::Relaxed) {}
             process.status()
         });
-        let (links, beats) = told.recv().unwrap();
-        Self { links, beats, stop, thread: Some(thread) }
+        let (links, beats, metrics) = told.recv().unwrap();
+        Self { links, beats, metrics, stop, thread: Some(thread) }
     }
 
     /// Ends it; its last status.

@@ -2,7 +2,6 @@
 
 use super::cells_run_here;
 use super::patience::patient;
-use super::replication_port::number_after;
 use super::session::{Session, SessionEnd};
 use escape::cell::{CellPlan, LocalCell};
 use escape::drill::Cell;
@@ -73,8 +72,8 @@ impl Losses {
             let down = told["node"]["guest_down"].as_u64();
             losses.guests_down += down.unwrap_or_else(|| panic!("no guest_down in {told}"));
             // The valve's count: a standby that drops its image counts among the node's own.
-            let valve = told["valve"].as_str().unwrap_or_else(|| panic!("no valve in {told}"));
-            losses.quarantined += number_after(valve, "quarantined: ");
+            let valve = told["metrics"]["escape_valve_slices_quarantined_total"].as_u64();
+            losses.quarantined += valve.unwrap_or_else(|| panic!("no such figure in {told}"));
         }
         losses
     }

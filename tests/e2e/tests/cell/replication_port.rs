@@ -135,22 +135,16 @@ struct Counters {
 impl Counters {
     fn of(cell: &mut LocalCell) -> Self {
         let told = cell.ask(NODE, "counters").unwrap();
-        let listener = told["listener"].as_str().unwrap_or_else(|| panic!("no listener in {told}"));
-        let count = |name: &str| number_after(listener, &format!("{name}: "));
+        let metrics = &told["metrics"];
+        let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("no such figure in {told}"));
+        let count = |name: &str| number(&metrics["escape_link_handshakes_total"][name]);
         Self {
             opened: count("opened"),
             refused_stream: count("refused_stream"),
             timed_out: count("timed_out"),
             over_address: count("over_address"),
             crowded: count("crowded"),
-            heartbeats_forged: told["heartbeats_forged"].as_u64().unwrap(),
+            heartbeats_forged: number(&metrics["escape_heartbeats_refused_total"]["forged"]),
         }
     }
-}
-
-/// The number behind a name in a counter's debug text.
-pub fn number_after(text: &str, name: &str) -> u64 {
-    let (_, rest) = text.split_once(name).unwrap_or_else(|| panic!("no {name:?} in {text}"));
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().unwrap()
 }
