@@ -146,6 +146,60 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// What a checkpoint puts on the link for the lines that it brings
+    Wire {
+        /// Seconds of requests
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a session costs in memory, at its owner and at its standby
+    Memory {
+        /// Sessions
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+        sessions: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Requests per second with slices and without, and the processor time of each
+    Throughput {
+        /// Sessions
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+        sessions: u32,
+        /// Rounds
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        /// Seconds that are counted of each load
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
+        seconds: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Detection, flip, plug and the clients' gap, by the number of sessions
+    Failover {
+        /// Numbers of sessions, one cell each
+        #[arg(
+            long,
+            value_name = "LIST",
+            value_delimiter = ',',
+            default_value = "10,100,1000,10000",
+            value_parser = clap::value_parser!(u32).range(10..=20_000)
+        )]
+        sessions: Vec<u32>,
+        /// Seconds after which no further cell is started
+        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+        /// Seed of requests, node and moment
+        #[arg(long, value_name = "S", default_value_t = 1)]
+        seed: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// From exec to the guest's first answer
     Boot {
         /// Boots, one after the other

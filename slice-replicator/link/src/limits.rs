@@ -12,7 +12,8 @@ pub struct LinkLimits {
     /// told ([`crate::LinkFault::Congested`]); never less than one frame. 8 MiB.
     pub outgoing_bytes_max: usize,
     /// Sent bytes that stay unacknowledged this long end the link (TCP_USER_TIMEOUT, RFC 5482), and so do unanswered
-    /// keepalive probes. Heartbeats notice a dead node long before. 5 s.
+    /// keepalive probes. Heartbeats notice a dead node long before; this is for a cut between two nodes that both live:
+    /// their owner must find another standby (a grey one is gone in under two seconds). 1 s.
     pub unacknowledged_max: Duration,
 }
 
@@ -21,7 +22,7 @@ impl Default for LinkLimits {
         Self {
             handshake_max: Duration::from_secs(2),
             outgoing_bytes_max: 8 << 20,
-            unacknowledged_max: Duration::from_secs(5),
+            unacknowledged_max: Duration::from_secs(1),
         }
     }
 }

@@ -38,6 +38,7 @@ mod tokens;
 mod traffic;
 mod upstream;
 mod wire_body;
+mod wire_ratios;
 
 pub use clock::now_us;
 pub use config::{Interface, NodeConfig, RAM_MIB, ServiceConfig, TimingConfig};

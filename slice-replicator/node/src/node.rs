@@ -17,6 +17,7 @@ use crate::stages::Stages;
 use crate::stale_slices::StaleSlices;
 use crate::tokens;
 use crate::upstream::Upstream;
+use crate::wire_ratios::WireRatios;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
 use escape_engine::{Mutant, SuspicionConfig};
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
@@ -119,6 +120,7 @@ pub struct Node {
     pub(crate) metrics: NodeMetrics,
     pub(crate) metrics_server: Option<MetricsServer>,
     pub(crate) stages: Stages,
+    pub(crate) wire_ratios: WireRatios,
 }
 
 /// Sources that still have something although no event will say so again.
@@ -236,6 +238,7 @@ impl Node {
             metrics: NodeMetrics::default(),
             metrics_server: config.metrics.map(MetricsServer::start).transpose()?,
             stages: Stages::default(),
+            wire_ratios: WireRatios::default(),
             config,
         })
     }

@@ -69,6 +69,7 @@ impl Node {
             "status" => self.status(),
             "counters" => self.counters(),
             "stages" => self.stages.take(),
+            "wire" => self.wire_ratios.take(),
             "fault crash" => self.fault(Fault::Crash),
             "fault spin" => self.fault(Fault::Spin),
             "stop" => {

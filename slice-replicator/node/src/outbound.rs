@@ -33,6 +33,7 @@ struct Taken {
     coverage: Coverage,
     closed: bool,
     full: bool,
+    lines: u64,
 }
 
 impl Node {
@@ -117,6 +118,7 @@ impl Node {
             coverage: captured.coverage,
             closed: captured.closed,
             full: captured.full,
+            lines: captured.lines as u64,
         };
         self.metrics.checkpoints += 1;
         self.metrics.checkpoint_bytes += captured.body.len() as u64;
@@ -155,11 +157,11 @@ impl Node {
             flow: owned.flow,
             chain: ChainHash(taken.hash),
         };
-        self.decide_capture(event, taken.number);
+        self.decide_capture(event, taken);
     }
 
     /// Lets the engine number the checkpoint, and sends its body, which is in `wire`.
-    fn decide_capture(&mut self, event: Event, number: u64) {
+    fn decide_capture(&mut self, event: Event, taken: &Taken) {
         let now = self.now();
         let mut commands = std::mem::take(&mut self.commands);
         tracing::trace!(?event, "event");
@@ -167,8 +169,14 @@ impl Node {
         let wire = std::mem::take(&mut self.wire);
         commands.retain(|command| match command {
             Command::Send { to, head } => {
-                debug_assert_eq!(head.no.0, number, "engine and image store count alike");
+                debug_assert_eq!(head.no.0, taken.number, "engine and image store count alike");
+                let before = self.peers.bytes_to(*to);
                 self.send_checkpoint(*to, *head, &wire, false);
+                // Nothing: there is no link, or it ended with this.
+                let bytes = self.peers.bytes_to(*to).saturating_sub(before);
+                if bytes > 0 {
+                    self.wire_ratios.record(taken.lines, bytes);
+                }
                 false
             }
             _ => true,

@@ -258,6 +258,12 @@ impl Peers {
         self.stage(to, channel, &PeerFrame::Checkpoint(head, body));
     }
 
+    /// Bytes of messages staged for a life of a peer so far, on both channels, before encryption.
+    pub fn bytes_to(&self, to: Member) -> u64 {
+        let peer = self.peers.get(&to.node).filter(|p| p.member == to);
+        peer.into_iter().flat_map(|p| p.channels.iter().flatten()).map(|link| link.counters().bytes_out).sum()
+    }
+
     /// The peer has acknowledged this checkpoint: nothing of the slice is under way on the bulk channel any more.
     pub fn acknowledged(&mut self, from: Member, slice: SliceId, no: CheckpointNo) {
         if let Some(peer) = self.peers.get_mut(&from.node)

@@ -58,7 +58,7 @@ impl NodeConfig {
             flip_resend_us: 20_000,
             probe_resend_us: 20_000,
             full_retry_us: 20_000,
-            replace_after_us: 1_000_000,
+            replace_after_us: 500_000,
             sync_stall_us: 1_000_000,
             syncs_max: 4,
             calm_us: 30_000,

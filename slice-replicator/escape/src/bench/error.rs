@@ -1,7 +1,8 @@
 //! Why a measurement ended without figures.
 
 use crate::cell::CellSetupError;
-use crate::drill::CellError;
+use crate::drill::{CellError, DrillError};
+use crate::load::LoadError;
 
 /// Errors of a measurement.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,12 @@ pub enum BenchError {
         /// Why.
         source: CellError,
     },
+    /// The clients.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A drill without an end.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     /// A socket.
     #[error("{what}: {source}")]
     Io {

@@ -6,23 +6,15 @@
 //!
 //! Both cells run all the time, each on its own network; one client connection at a time has a request in flight.
 
+use super::cells::{OWNER, STANDBY, connect, start};
 use super::error::BenchError;
 use super::floor::{Exchange, Floor};
 use super::latency_report::{LatencyCase, LatencyReport, WireSizes};
 use super::percentiles::Percentiles;
 use super::requests::Requests;
 use crate::cell::{CellPlan, LocalCell};
-use crate::drill::Cell;
 use serde_json::Value;
-use std::time::Duration;
 
-/// How long a cell may take to come up.
-const READY_LIMIT: Duration = Duration::from_secs(20);
-/// Connections tried until one is node 0's: each has an even chance.
-const CONNECTIONS_MAX: usize = 64;
-/// The node whose sessions are measured.
-const OWNER: u16 = 0;
-const STANDBY: u16 = 1;
 const NS_PER_US: f64 = 1e3;
 
 /// What is measured, and how often.
@@ -144,27 +136,4 @@ impl Bed {
         let standby = self.slice_cell.ask(STANDBY, "stages").map_err(BenchError::setup("stages"))?;
         Ok([none, owner, standby])
     }
-}
-
-fn start(which: &'static str, plan: CellPlan) -> Result<LocalCell, BenchError> {
-    let mut cell = LocalCell::start(plan).map_err(BenchError::setup(which))?;
-    cell.wait_ready(READY_LIMIT).map_err(|source| BenchError::Cell { which, source })?;
-    Ok(cell)
-}
-
-/// A connection whose session node 0 owns.
-fn connect(which: &'static str, cell: &mut LocalCell) -> Result<Requests, BenchError> {
-    let service = cell.service_addresses().http;
-    for _ in 0..CONNECTIONS_MAX {
-        let before = cell.status(OWNER).map_err(BenchError::setup(which))?.slices;
-        let mut requests = Requests::connect(service, cell.client_namespace())?;
-        requests.dirty(1, 1, &mut Vec::new())?;
-        if cell.status(OWNER).map_err(BenchError::setup(which))?.slices > before {
-            return Ok(requests);
-        }
-    }
-    Err(BenchError::Answer {
-        what: which.into(),
-        detail: format!("node {OWNER} got none of {CONNECTIONS_MAX} connections"),
-    })
 }

@@ -104,6 +104,15 @@ impl LocalCell {
         &self.network
     }
 
+    /// The process of a node, for the kernel's accounts of it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn process_id(&self, node: u16) -> Result<u32, CellSetupError> {
+        let process = self.nodes.get(usize::from(node)).and_then(Option::as_ref);
+        process.map(CellProcess::id).ok_or(CellSetupError::NoNode(node))
+    }
+
     pub(super) fn start_node(&mut self, node: u16) -> Result<(), CellSetupError> {
         let config = self.plan.node(&self.authority, &self.network, node)?;
         let port = self.network.nodes.get(usize::from(node)).ok_or(CellSetupError::NoNode(node))?;

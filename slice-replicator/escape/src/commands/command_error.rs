@@ -74,6 +74,10 @@ impl CommandError {
             Self::Config(_) | Self::NoSuchDrill { .. } => Exit::Usage,
             Self::Drill(
                 DrillError::Cell(CellError::Environment(_)) | DrillError::Load(LoadError::FileLimit { .. }),
+            )
+            | Self::Bench(
+                BenchError::Load(LoadError::FileLimit { .. })
+                | BenchError::Drill(DrillError::Load(LoadError::FileLimit { .. })),
             ) => Exit::Environment,
             Self::Cell(source) | Self::Bench(BenchError::Setup { source, .. }) if lacks_privileges(source) => {
                 Exit::Environment
