@@ -53,6 +53,6 @@ fn case(sessions: usize, seed: u64) -> Result<FailoverCase, BenchError> {
     };
     let count = u32::try_from(sessions).unwrap_or(u32::MAX);
     let mut cell = LocalCell::start(CellPlan::new(count)).map_err(BenchError::setup("cell of three nodes"))?;
-    let result = drill::hold(&mut cell, &options, &Progress::quiet())?;
+    let result = drill::hold(&mut cell, &options.plan(), &Progress::quiet())?;
     Ok(FailoverCase::of(&result))
 }

@@ -1,6 +1,6 @@
 //! The figures of `escape bench failover`.
 
-use crate::drill::{DrillResult, EventKind, Quantiles, Report};
+use crate::drill::{DrillResult, EventKind, Quantiles};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ pub struct FailoverCase {
 
 impl FailoverCase {
     pub(super) fn of(result: &DrillResult) -> Self {
-        let report = Report::of(&result.rounds);
+        let report = result.report();
         let last = |kind: EventKind| {
             let steps = report.timeline.iter().filter(|step| step.event == kind);
             steps.map(|step| round(step.t_ms)).fold(None, |last: Option<f64>, t| Some(last.map_or(t, |l| l.max(t))))

@@ -134,11 +134,6 @@ impl LocalCell {
         self.nodes.get_mut(usize::from(node)).and_then(Option::as_mut).ok_or(CellSetupError::NoNode(node))
     }
 
-    /// Id of a node's process; `None` if it does not run.
-    pub fn process_id(&self, node: u16) -> Option<u32> {
-        self.nodes.get(usize::from(node))?.as_ref().map(CellProcess::id)
-    }
-
     /// What a node says of itself.
     ///
     /// # Errors

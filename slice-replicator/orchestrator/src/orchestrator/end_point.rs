@@ -37,7 +37,14 @@ mod tests {
     fn only_a_dead_node_is_a_death() {
         let record = |state| {
             let member = Member { node: NodeId(1), inc: Incarnation(1) };
-            Record::Node(NodeRecord { member, state, host: "a".into(), digest: [0; 32], addr: String::new() })
+            Record::Node(NodeRecord {
+                member,
+                state,
+                host: "a".into(),
+                digest: [0; 32],
+                addr: String::new(),
+                memory: 0,
+            })
         };
         assert!(!tells_a_death(&[record(NodeState::Up)]));
         assert!(tells_a_death(&[record(NodeState::Up), record(NodeState::Dead)]));

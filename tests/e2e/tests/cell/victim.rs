@@ -12,7 +12,7 @@ pub fn busiest_node(cell: &mut LocalCell) -> (u16, u64) {
 
 /// Memory that a node's process has in use, KiB; guest memory that was touched counts.
 pub fn resident_kib(cell: &LocalCell, node: u16) -> u64 {
-    let id = cell.process_id(node).unwrap_or_else(|| panic!("node {node} does not run"));
+    let id = cell.process_id(node).unwrap();
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_else(|| panic!("{status}"));
     line.trim().trim_end_matches(" kB").parse().unwrap_or_else(|e| panic!("{e}: {line}"))
