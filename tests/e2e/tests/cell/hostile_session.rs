@@ -17,8 +17,8 @@ const HONEST: usize = 63;
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 const SOCKET_MAX: Duration = Duration::from_secs(5);
 /// Rounds with and without the flood, in turn; requests of each session in one.
-const ROUNDS: usize = 9;
-const REQUESTS: usize = 12;
+const ROUNDS: usize = 7;
+const REQUESTS: usize = 3;
 /// Time for the flood to begin before a round is measured, and for its remains to go after it ended.
 const CALM: Duration = Duration::from_millis(100);
 /// What is promised: the others' p99 with the flood, over that without.
