@@ -4,7 +4,7 @@ use crate::Micros;
 use escape_proto::{Beat, Incarnation, Member, NodeId};
 
 /// Time limits of the detector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SuspicionConfig {
     /// Silence after which a node is suspected, microseconds (default 12,000).
     pub suspect_after_us: u64,
@@ -27,14 +27,14 @@ const HINT_DIVISOR: u64 = 4;
 /// Which of the watched nodes give no sign of life. Used by the orchestrator and by each node's heartbeat thread.
 ///
 /// Call [`Suspicion::suspects`] at least every `own_pause_us`. A suspicion kills nobody: the orchestrator wants two.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Suspicion {
     config: SuspicionConfig,
     watched: [Option<Watched>; Self::NODES_MAX],
     last_look: Option<Micros>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Watched {
     inc: Incarnation,
     seq: u64,

@@ -42,7 +42,7 @@ pub struct CheckpointHead {
 }
 
 /// A checkpoint's bytes; the VMM's own encoding, opaque to the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Body(#[serde(with = "serde_bytes_vec")] pub Vec<u8>);
 
 mod serde_bytes_vec {

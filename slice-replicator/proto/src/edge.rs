@@ -13,7 +13,7 @@ pub struct FlowEntry {
 }
 
 /// Node → edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EdgeRequest {
     /// The owner has closed its gate at this epoch: flip (T8) once the record says so too.
     GateClosed {
@@ -27,7 +27,7 @@ pub enum EdgeRequest {
 }
 
 /// Edge → node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EdgeReply {
     /// The fabric now steers these groups to the asker.
     Flipped {

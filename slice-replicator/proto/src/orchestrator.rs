@@ -7,7 +7,7 @@ use crate::record::{GroupRecord, LeaseRecord, NodeRecord, QuarantineRecord, Susp
 use serde::{Deserialize, Serialize};
 
 /// "I want to be in the cell" (T1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JoinRequest {
     /// Label for anti-affinity.
     pub host: String,
@@ -27,7 +27,7 @@ pub struct JoinRequest {
 }
 
 /// Answer to a join.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum JoinReply {
     /// Welcome; records follow as [`FromOrchestrator::Records`] in the same stream.
     Joined {
@@ -99,7 +99,7 @@ pub enum Milestone {
 }
 
 /// Node → orchestrator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ToOrchestrator {
     /// First message.
     Join(JoinRequest),
@@ -165,7 +165,7 @@ pub enum CasOutcome {
 }
 
 /// Orchestrator → node, and → edge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FromOrchestrator {
     /// Answer to a join.
     Join(JoinReply),

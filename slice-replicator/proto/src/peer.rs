@@ -5,7 +5,7 @@ use crate::ids::{Epoch, GroupId, SliceId};
 use serde::{Deserialize, Serialize};
 
 /// Messages of the replication link, in both directions (each node may own groups that the other stands by).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PeerMessage {
     /// A checkpoint.
     Checkpoint(CheckpointHead, Body),

@@ -3,7 +3,7 @@
 use crate::Mutant;
 
 /// Settings of the edge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeConfig {
     /// Most flows steered one by one; further ones are refused and counted.
     pub flows_max: usize,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 ///
 /// Keeps nothing: after a restart the records come from the orchestrator, gates and flows from the owners. Safety never
 /// depends on it; availability does.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EdgeMachine {
     config: EdgeConfig,
     groups: BTreeMap<GroupId, Steered>,
@@ -23,7 +23,7 @@ pub struct EdgeMachine {
 }
 
 /// What the edge knows of a group.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Steered {
     record: Option<GroupRecord>,
     /// The highest gate statement: who, at which epoch.

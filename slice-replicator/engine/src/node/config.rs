@@ -4,7 +4,7 @@ use crate::Mutant;
 use escape_proto::NodeId;
 
 /// Settings of a node's engine. Times in microseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeConfig {
     /// This node.
     pub me: NodeId,

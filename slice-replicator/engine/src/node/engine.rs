@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 ///
 /// Feed it every event in the order in which the node's thread saw them, and carry out the commands in order. An event
 /// of the commit path (`Captured`, `Checkpoint`, `Applied`, `Acked`) costs constant time and no allocation.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeEngine {
     pub(super) config: NodeConfig,
     /// This life; `None` before the join and after the own death.

@@ -3,7 +3,7 @@
 use escape_proto::{ChainHash, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId};
 
 /// What the engine knows about an image that the caller keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Image {
     pub group: GroupId,
     /// Epoch at which it was confirmed last.

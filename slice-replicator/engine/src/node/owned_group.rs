@@ -5,7 +5,7 @@ use crate::Micros;
 use escape_proto::{Epoch, GroupRecord, Member, Mode, SliceId};
 
 /// How far the activation is (T6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     /// Checkpoints of the old owner are still being applied to the images; none is acknowledged any more.
     Applying,
@@ -20,7 +20,7 @@ pub(super) enum Stage {
 }
 
 /// A change of the group's protection under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Change {
     /// None.
     None,
@@ -38,7 +38,7 @@ pub(super) enum Change {
 }
 
 /// A compare-and-swap whose outcome is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingCas {
     pub attempt: u64,
     pub to: GroupRecord,
@@ -46,7 +46,7 @@ pub(super) struct PendingCas {
 }
 
 /// What must be answered before anything is released again (T7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Question {
     /// Asked of the standby, else of the store.
     pub of_standby: bool,
@@ -57,7 +57,7 @@ pub(super) struct Question {
 }
 
 /// Walks over the members and sends full copies, a few at a time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Pump {
     /// Members before this place were looked at.
     pub cursor: usize,
@@ -68,7 +68,7 @@ pub(super) struct Pump {
 }
 
 /// The owner's side of a group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OwnedGroup {
     pub record: GroupRecord,
     /// Its slices; each knows its place here.

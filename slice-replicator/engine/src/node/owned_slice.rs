@@ -17,7 +17,7 @@ pub(super) enum Role {
 }
 
 /// One slice of the ledger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OwnedSlice {
     pub slice: SliceId,
     pub group: GroupId,
@@ -42,7 +42,7 @@ pub(super) struct OwnedSlice {
     outstanding: [Outstanding; OUTSTANDING_MAX],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Outstanding {
     no: u64,
     generation: u64,

@@ -224,13 +224,17 @@ impl NodeEngine {
     /// the candidate may have missed the record that made it free the images of closed slices: so it is asked.
     fn is_current(&mut self, now: Micros, group: GroupId, candidate: Member, out: &mut Vec<Command>) -> bool {
         let resend_us = self.config.probe_resend_us;
+        let Some(g) = self.owned.get(&group) else { return false };
+        let current = g.candidate_current;
+        if current || g.candidate_asked.is_some_and(|(_, at)| now.saturating_sub(at) < resend_us) {
+            return current;
+        }
         let nonce = self.number();
-        let Some(g) = self.owned.get_mut(&group) else { return false };
-        if !g.candidate_current && g.candidate_asked.is_none_or(|(_, at)| now.saturating_sub(at) >= resend_us) {
+        if let Some(g) = self.owned.get_mut(&group) {
             g.candidate_asked = Some((nonce, now));
             out.push(Command::SendProbe { to: candidate, group, epoch: g.record.epoch, nonce });
         }
-        g.candidate_current
+        false
     }
 
     /// A candidate answered a probe.

@@ -5,7 +5,7 @@ use escape_proto::SliceId;
 const NONE: u32 = u32::MAX;
 
 /// A table of slices, indexed by slot. A slot may have a few incarnations at a time (an old image and its successor).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SliceTable<T> {
     /// Slot → first place of its chain, or `NONE`.
     heads: Vec<u32>,
@@ -13,7 +13,7 @@ pub(super) struct SliceTable<T> {
     free: Vec<u32>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place<T> {
     slice: SliceId,
     next: u32,

@@ -3,7 +3,7 @@
 use escape_proto::CheckpointNo;
 
 /// A receiver's progress with a slice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Track {
     /// Highest checkpoint sent on the present link; a delta may follow it. 0 = the receiver has no base.
     pub sent: u64,
@@ -24,7 +24,7 @@ pub(super) struct Track {
 }
 
 /// A CLOSE is a delta; a receiver without a base gets a full copy of the closed state and then the CLOSE once more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum CloseStep {
     /// The CLOSE went out as it is.
     #[default]

@@ -4,7 +4,7 @@ use escape_proto::{GroupId, GroupRecord, Member, Mode, NodeId, NodeRecord, NodeS
 use std::collections::BTreeMap;
 
 /// Newest records seen. Never goes back: the highest epoch per group is kept as long as the incarnation (R7).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct RecordsView {
     nodes: BTreeMap<NodeId, NodeRecord>,
     groups: BTreeMap<GroupId, GroupRecord>,

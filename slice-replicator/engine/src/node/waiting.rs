@@ -4,7 +4,7 @@ use escape_proto::{CheckpointHead, GroupId, Member, SliceId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A checkpoint that waits for its record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Waiting {
     pub from: Member,
     pub head: CheckpointHead,
@@ -12,7 +12,7 @@ pub(super) struct Waiting {
 }
 
 /// The waiting room. Full, for the group or for all: the newcomer is refused (its sender tries again).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct WaitingRoom {
     groups: BTreeMap<GroupId, VecDeque<Waiting>>,
     len: usize,

@@ -40,7 +40,7 @@ pub enum OrchestratorCommand {
 }
 
 /// A step worth telling people; the runtime stamps and keeps them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
     /// A node joined.
     Joined {

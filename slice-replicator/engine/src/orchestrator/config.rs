@@ -3,7 +3,7 @@
 use crate::{Mutant, SuspicionConfig};
 
 /// Settings of the orchestrator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OrchestratorConfig {
     /// Cluster id for a store that is still empty (random, from the caller); an existing store keeps its own.
     pub new_cluster: [u8; 16],

@@ -8,7 +8,7 @@ use escape_proto::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is done once the transaction is in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Effect {
     /// A message.
     Send(Receiver, FromOrchestrator),

@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, VecDeque};
 ///
 /// One transaction is under way at a time; what comes meanwhile goes into the next one together. Answers and records
 /// leave only after the transaction that they tell of is durable.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Orchestrator {
     pub(super) config: OrchestratorConfig,
     /// The store as of the latest transaction that is known to be durable.
@@ -39,7 +39,7 @@ pub struct Orchestrator {
 }
 
 /// Something that the next transaction decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Intent {
     /// The store is new, or its reader is: see to it that the cluster record is there and no group is orphaned.
     Settle,
@@ -91,7 +91,7 @@ pub(super) enum Intent {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct UnderWay {
     id: u64,
     txn: Txn,
