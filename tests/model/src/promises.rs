@@ -14,6 +14,8 @@ pub const I9: &str = "I9 closed slices";
 pub const GATE: &str = "K gate before flow";
 /// The mirror follows the record.
 pub const MIRROR: &str = "T8 mirror";
+/// A lease is free only when nothing lives in it; a slot has one live slice.
+pub const LEASES: &str = "T10 leases";
 /// A node is refused that may join.
 pub const JOIN: &str = "T1 join";
 /// An engine says what cannot be done.

@@ -41,6 +41,8 @@ impl Fault {
             Self::Machine(Mutant::ReuseSlot | Mutant::OldSetAlone) => "slots",
             Self::Machine(Mutant::FlipBeforeGate) => "gate",
             Self::Machine(Mutant::EpochReused) => "orchestrator",
+            Self::Machine(Mutant::ClaimWithoutMemory) => "forgotten",
+            Self::Machine(Mutant::LeaseFreedEarly) => "leases",
             Self::Machine(_) => "kill",
             Self::Move(_) => MOVES,
         }

@@ -19,13 +19,13 @@ pub(super) struct Claimant {
 }
 
 /// Groups that nobody in the cell has a copy of, since when, by the present orchestrator's clock.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Orphans {
     since: BTreeMap<GroupId, Orphan>,
     looked_at: Option<Micros>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Orphan {
     epoch: Epoch,
     owner: Member,

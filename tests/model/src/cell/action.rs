@@ -45,6 +45,10 @@ pub enum Action {
     StartGuest(usize),
     /// A node's timers run out.
     Tick(usize),
+    /// A node says which leases it uses.
+    Report(usize),
+    /// Nobody brings a copy of an orphaned group in time.
+    LoseHope,
     /// A node's loop has paused; it notices with the next event.
     Pause(usize),
 }
@@ -75,6 +79,8 @@ impl fmt::Display for Action {
             Self::CrashGuest(n) => write!(f, "the guest of node {n} dies"),
             Self::StartGuest(n) => write!(f, "the guest of node {n} runs again"),
             Self::Tick(n) => write!(f, "node {n}'s timers run out"),
+            Self::Report(n) => write!(f, "node {n} says which leases it uses"),
+            Self::LoseHope => write!(f, "nobody brings a copy in time"),
             Self::Pause(n) => write!(f, "node {n} pauses"),
         }
     }

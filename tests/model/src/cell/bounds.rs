@@ -31,6 +31,10 @@ pub struct Budget {
     pub ticks: u8,
     /// Times that a node notices that its loop has paused.
     pub pauses: u8,
+    /// Times that a node says which leases it uses.
+    pub reports: u8,
+    /// Times that the orchestrator gives up waiting for lost copies.
+    pub hopes: u8,
     /// Messages lost, the connection staying.
     pub losses: u8,
     /// Messages that come twice.
@@ -58,6 +62,8 @@ pub struct Bounds {
     pub slow_edge: bool,
     /// An owner replaces a standby that is up but has lost its link.
     pub replaces: bool,
+    /// A process that learns of its death starts over with nothing (else it keeps its images and claims its groups).
+    pub starts_over: bool,
     /// Slots per lease: few, so that slots are used again.
     pub slots: u32,
 }
@@ -77,6 +83,8 @@ const NOTHING: Budget = Budget {
     guest_crashes: 0,
     ticks: 0,
     pauses: 0,
+    reports: 0,
+    hopes: 0,
     losses: 0,
     doubles: 0,
 };
@@ -91,12 +99,13 @@ const BASE: Bounds = Bounds {
     slow_gate: false,
     slow_edge: false,
     replaces: false,
+    starts_over: false,
     slots: 2,
 };
 
 impl Bounds {
     /// All configurations.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self {
             name: "kill",
             about: "nodes die, one after the other or at once",
@@ -118,10 +127,11 @@ impl Bounds {
         },
         Self {
             name: "amnesia",
-            about: "a session is opened while a node dies and starts again, or is declared dead and joins anew",
+            about: "a session is opened while a node dies and starts again, or is declared dead and starts over",
             budget: Budget { opens: [1, 0], crashes: 1, starts: 1, false_deaths: 1, ..NOTHING },
             opened: [0, 0],
             slow_apply: true,
+            starts_over: true,
             ..BASE
         },
         Self {
@@ -130,6 +140,26 @@ impl Bounds {
             budget: Budget { requests: 2, false_deaths: 1, pauses: 1, ..NOTHING },
             window: 2,
             slow_apply: true,
+            ..BASE
+        },
+        Self {
+            name: "claim",
+            about: "nodes are declared dead, join anew with their memory, and claim their groups, or come too late",
+            budget: Budget { requests: 1, false_deaths: 2, hopes: 1, ..NOTHING },
+            ..BASE
+        },
+        Self {
+            name: "forgotten",
+            about: "owner and standby are declared dead; one of them has started over and remembers nothing",
+            budget: Budget { crashes: 1, starts: 1, false_deaths: 1, hopes: 1, ..NOTHING },
+            ..BASE
+        },
+        Self {
+            name: "leases",
+            about: "a lease drains while its slices live elsewhere, is given again, and its slots are used again",
+            budget: Budget { opens: [1, 1], closes: 1, crashes: 1, starts: 1, reports: 3, ..NOTHING },
+            slots: 1,
+            opened: [1, 0],
             ..BASE
         },
         Self {

@@ -19,7 +19,12 @@ impl Step<'_> {
         let Some(p) = place.process.as_mut() else { return };
         let life = p.life;
         let mut out = Vec::new();
+        let before = p.engine.me();
         p.engine.on(place.clock, event, &mut out);
+        if let Some(over) = before.filter(|_| p.engine.me().is_none()) {
+            p.former = Some(over);
+            self.bury(n);
+        }
         for command in out {
             if self.world.nodes[n].process.as_ref().is_none_or(|p| p.life != life) {
                 return;
@@ -59,15 +64,17 @@ impl Step<'_> {
         let place = self.world.nodes[n].edit();
         let Some(p) = place.process.as_mut() else { return };
         match message {
-            FromOrchestrator::Join(JoinReply::Joined { me, leases, .. }) => {
+            FromOrchestrator::Join(JoinReply::Joined { me, leases, claimed, .. }) => {
                 p.leases = leases;
                 p.joined = Some(me);
-                self.feed(n, Event::Joined(me));
+                p.former = None;
+                self.feed(n, Event::Joined { me, claimed });
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => {
                 self.world.violate(JOIN, || format!("node {n} is refused: {cause}"));
             }
-            FromOrchestrator::Records { revision, nodes, groups, .. } => {
+            FromOrchestrator::Records { revision, nodes, groups, leases, .. } => {
+                p.take_leases(leases);
                 place.seen = place.seen.max(revision);
                 self.feed(n, Event::Records { nodes, groups, buckets: None });
             }
@@ -128,6 +135,8 @@ impl Step<'_> {
             Command::FreeImage { slice } => {
                 if let Some(p) = self.world.nodes[n].edit().process.as_mut() {
                     p.vmm.standby.remove(&slice);
+                    // An own image of a former life.
+                    p.vmm.own.remove(&slice);
                 }
             }
             Command::Cas { attempt, to } => self.send_orchestrator(n, ToOrchestrator::Cas { attempt, to }),
@@ -151,10 +160,11 @@ impl Step<'_> {
                 self.judge_opening(n, group);
             }
             Command::DropGroup { group, slices } => self.drop_group(n, group, &slices),
-            Command::Rejoin => {
+            Command::Rejoin if self.bounds.starts_over => {
                 self.crash_node(n, true);
                 self.start_node(n);
             }
+            Command::Rejoin => self.step_out(n),
             Command::Diverged { slice, detail } => {
                 self.world.violate(I3, || format!("slice {slice}: {detail}"));
             }

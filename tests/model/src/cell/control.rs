@@ -42,6 +42,8 @@ shared!(Control, EdgeSide);
 
 /// Silence after which a node is suspected.
 pub const SILENCE_US: u64 = 1_000;
+/// How long an orphaned group is kept for a process that brings its copy.
+pub const CLAIM_US: u64 = 1_000_000;
 
 impl Control {
     /// An orchestrator with an empty store.
@@ -68,6 +70,8 @@ pub fn machine(groups_per_node: u32, broken: Option<Mutant>) -> Orchestrator {
         suspicion,
         double_fault_after_us: 0,
         groups_per_node,
+        claim_us: CLAIM_US,
+        leases_max: 8,
         txn_resend_us: u64::MAX,
         broken,
         ..OrchestratorConfig::default()

@@ -37,6 +37,7 @@ impl Step<'_> {
         if self.world.truth.edit().stories.insert(slice, story).is_some() {
             self.world.violate(I9, || format!("node {n} makes slice {slice} a second time"));
         }
+        self.judge_slot(n, slice);
         self.hold(n, slice);
     }
 

@@ -3,16 +3,19 @@
 use super::process::NODES;
 use super::session::Session;
 use super::step::Step;
-use crate::promises::{GATE, I1, I2, I5, I9, MIRROR};
+use crate::promises::{GATE, I1, I2, I5, I9, LEASES, MIRROR};
 use escape_engine::edge::GroupSteering;
 use escape_engine::node::PlugSlice;
 use escape_engine::store::{Changes, Record, StoreState};
-use escape_proto::{GroupId, GroupRecord, Member, Mode, SliceId};
+use escape_proto::{GroupId, GroupRecord, LeaseRecord, LeaseState, Member, Mode, SliceId};
 
 impl Step<'_> {
     /// A transaction is in the store (I2, I4).
     pub fn judge_store(&mut self, before: &StoreState, changes: &Changes) {
         for record in &changes.put {
+            if let Record::Lease(lease) = record {
+                self.judge_freed(*lease);
+            }
             let Record::Group(new) = record else { continue };
             let old = before.group(new.group).copied();
             let top = self.world.truth.edit().top.entry(new.group).or_insert(0);
@@ -35,11 +38,51 @@ impl Step<'_> {
         let store = &self.world.control.store;
         let up = |m: Member| store.node(m.node).is_some_and(|n| n.is_up(m));
         let heir = |o: &GroupRecord| o.standby.is_some_and(|s| o.owner == new.owner && up(s));
-        if let Some(old) = old.filter(|o| up(new.owner) || heir(o)) {
+        let lives = old.is_some_and(|o| up(new.owner) || heir(&o));
+        let brings = |m: &Member| {
+            let process = self.world.nodes[usize::from(m.node.0)].process.as_ref();
+            let latest = store.node(m.node).is_some_and(|n| n.member == *m);
+            latest && process.is_some_and(|p| p.engine.me().or(p.former) == Some(*m))
+        };
+        let named = [Some(new.owner), old.and_then(|o| o.standby)].into_iter().flatten();
+        let in_time = self.world.left.hopes == self.bounds.budget.hopes;
+        let member = named.filter(|_| in_time).find(brings);
+        if lives {
             self.world.violate(I5, || format!("lost, although a copy lives: {old:?}"));
+        }
+        if let Some(member) = member {
+            self.world.violate(I5, || format!("lost, although {member} remembers it: {old:?}"));
         }
         let stories = self.world.truth.edit().stories.values_mut();
         stories.filter(|s| s.group == new.group).for_each(|s| s.lost = true);
+    }
+
+    /// A lease is Free only if no node of the cell has a live slice in it (T10).
+    fn judge_freed(&mut self, lease: LeaseRecord) {
+        let slots = lease.lease.0 * 64..lease.lease.0 * 64 + 64;
+        let live = self.live_slices().into_iter().find(|(_, s)| slots.contains(&s.slot));
+        if let Some((n, slice)) = live.filter(|_| lease.state == LeaseState::Free) {
+            self.world
+                .violate(LEASES, || format!("lease {} is free, although node {n} has slice {slice}", lease.lease));
+        }
+    }
+
+    /// A slot has one live slice: two could not be plugged into one guest.
+    pub fn judge_slot(&mut self, n: usize, slice: SliceId) {
+        let other = self.live_slices().into_iter().find(|(_, s)| s.slot == slice.slot && *s != slice);
+        if let Some((at, other)) = other {
+            self.world.violate(LEASES, || format!("node {n} begins slice {slice}, node {at} has slice {other}"));
+        }
+    }
+
+    /// Slices that clients know, and a node of the cell that has a copy.
+    fn live_slices(&self) -> Vec<(usize, SliceId)> {
+        let up = |m: Member| self.world.control.store.node(m.node).is_some_and(|r| r.is_up(m));
+        let nodes = self.world.nodes.iter().enumerate();
+        let nodes = nodes
+            .filter_map(|(n, place)| Some((n, place.process.as_ref().filter(|_| place.member().is_some_and(up))?)));
+        let copies = nodes.flat_map(|(n, p)| p.vmm.own.keys().chain(p.vmm.standby.keys()).map(move |s| (n, *s)));
+        copies.filter(|(_, slice)| self.world.truth.stories.get(slice).is_some_and(|s| s.is_open())).collect()
     }
 
     /// What a life of a node knows of a slice, be it over or not.
@@ -47,6 +90,8 @@ impl Step<'_> {
         let place = self.world.nodes.get(usize::from(member.node.0))?;
         match &place.process {
             Some(p) if p.engine.me() == Some(member) => p.vmm.knows(slice),
+            // It has claimed the group with its memory; the answer is on its way.
+            Some(p) if p.engine.me().is_none() && p.former.is_some_and(|f| f.inc < member.inc) => p.vmm.knows(slice),
             _ => {
                 let grave = self.world.truth.graves.get(&member)?;
                 grave.iter().find(|(s, _)| *s == slice).and_then(|(_, known)| *known)

@@ -7,7 +7,7 @@ use crate::part::Part;
 use escape_engine::Mutant;
 use escape_engine::node::Event;
 use escape_engine::orchestrator::{OrchestratorEvent, Peer};
-use escape_proto::{EdgeRequest, JoinRequest, Revision};
+use escape_proto::{EdgeRequest, JoinRequest, LeaseSet, Member, Revision};
 
 impl Step<'_> {
     /// A node's process starts and wants to join.
@@ -32,6 +32,9 @@ impl Step<'_> {
             leases: 1,
             seen,
             cluster: None,
+            // The fault: the same name for every process of the node.
+            memory: (n as u64 + 1) << 8
+                | if self.mutant == Some(Mutant::ClaimWithoutMemory) { 0 } else { p.life.into() },
         };
         let join = Message::Join(p.life, request);
         self.send(n, ORCHESTRATOR, join);
@@ -39,11 +42,9 @@ impl Step<'_> {
 
     /// A node's process ends at once: all its memory is gone.
     pub fn crash_node(&mut self, n: usize, kept: bool) {
-        let Some(p) = self.world.nodes[n].edit().process.take() else { return };
-        if let Some(member) = p.joined {
-            let truth = self.world.truth.edit();
-            let known = truth.stories.keys().map(|slice| (*slice, p.vmm.knows(*slice))).collect();
-            truth.graves.insert(member, known);
+        self.bury(n);
+        if self.world.nodes[n].edit().process.take().is_none() {
+            return;
         }
         for other in 0..=EDGE {
             self.world.lose_all(other, n);
@@ -51,19 +52,54 @@ impl Step<'_> {
                 self.world.lose_all(n, other);
             }
         }
-        for other in (0..NODES).filter(|other| *other != n) {
-            if self.world.is_linked(n, other) {
-                self.world.set_linked(n, other, false);
-                self.world.push(n, other, Message::Down);
-            } else if self.world.nodes[other].process.as_ref().is_some_and(|p| p.peers[n].is_some())
-                && !self.world.queue(n, other).contains(&Message::Down)
-            {
-                self.world.push(n, other, Message::Down);
-            }
-        }
+        self.hang_up(n);
         let control = self.world.control.edit();
         control.links[n] = None;
         control.members[n] = None;
+    }
+
+    /// What a life that ends knows of each slice.
+    pub fn bury(&mut self, n: usize) {
+        let Some(p) = &self.world.nodes[n].process else { return };
+        if let Some(member) = p.joined {
+            let truth = self.world.truth.edit();
+            let known = truth.stories.keys().map(|slice| (*slice, p.vmm.knows(*slice))).collect();
+            truth.graves.insert(member, known);
+        }
+    }
+
+    /// A node's life is over, its process goes on: it keeps its images, and nothing else, until it has joined anew.
+    pub fn step_out(&mut self, n: usize) {
+        let Some(p) = self.world.nodes[n].edit().process.as_mut() else { return };
+        p.joined = None;
+        p.leases.clear();
+        p.spent = LeaseSet::default();
+        p.under_way.clear();
+        p.bodies.clear();
+        p.vmm.step_out();
+        p.guest_up = false;
+        let peers: Vec<Member> = p.peers.iter_mut().filter_map(Option::take).collect();
+        for member in peers {
+            self.feed(n, Event::PeerDown(member));
+        }
+        self.feed(n, Event::GuestDown);
+        for other in 0..=EDGE {
+            self.world.lose_all(other, n);
+        }
+        self.hang_up(n);
+        self.world.lose_all(n, ORCHESTRATOR);
+        self.greet_orchestrator(n);
+    }
+
+    /// The links to the other nodes break at this end; what was sent before still arrives.
+    fn hang_up(&mut self, n: usize) {
+        for other in (0..NODES).filter(|other| *other != n) {
+            let known = self.world.nodes[other].process.as_ref().is_some_and(|p| p.peers[n].is_some());
+            if self.world.is_linked(n, other) || (known && !self.world.queue(n, other).contains(&Message::Down)) {
+                self.world.set_linked(n, other, false);
+                self.world.push(n, other, Message::Down);
+            }
+        }
     }
 
     /// The link between two nodes breaks.
@@ -162,6 +198,7 @@ impl Step<'_> {
             gate.open.clear();
             gate.all_open = false;
         }
+        p.spend_leases();
         self.feed(n, Event::GuestDown);
     }
 

@@ -5,7 +5,7 @@ use super::bounds::Bounds;
 use super::prologue::{Told, settled};
 use super::step::{Step, possible};
 use super::world::World;
-use crate::promises::{ENGINE, GATE, I1, I2, I3, I5, I9, JOIN, MIRROR};
+use crate::promises::{ENGINE, GATE, I1, I2, I3, I5, I9, JOIN, LEASES, MIRROR};
 use crate::report::{Broken, Explored};
 use escape_engine::Mutant;
 use stateright::{Model, Property};
@@ -62,6 +62,7 @@ impl Model for CellModel {
             Property::always(I9, |_, w| kept(w, I9)),
             Property::always(GATE, |_, w| kept(w, GATE)),
             Property::always(MIRROR, |_, w| kept(w, MIRROR)),
+            Property::always(LEASES, |_, w| kept(w, LEASES)),
             Property::always(I3, |_, w| kept(w, I3)),
             Property::always(JOIN, |_, w| kept(w, JOIN)),
             Property::always(ENGINE, |_, w| kept(w, ENGINE)),

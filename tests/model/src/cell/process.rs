@@ -6,8 +6,10 @@ use super::session::Session;
 use super::vmm::Vmm;
 use crate::part::shared;
 use escape_engine::Mutant;
-use escape_engine::node::{NodeConfig, NodeEngine};
-use escape_proto::{CheckpointHead, Epoch, GroupId, LeaseRecord, Member, NodeId, Revision, SliceId};
+use escape_engine::node::{LeaseUse, NodeConfig, NodeEngine};
+use escape_proto::{
+    CheckpointHead, Epoch, GroupId, LeaseRecord, LeaseReport, LeaseSet, LeaseState, Member, NodeId, Revision, SliceId,
+};
 use std::collections::BTreeMap;
 
 /// Nodes of the cell.
@@ -50,8 +52,12 @@ pub struct Process {
     pub vmm: Vmm,
     /// Members at the other end of links.
     pub peers: [Option<Member>; NODES],
-    /// Leases.
+    /// The life that is over and whose images it still has, until it joins anew.
+    pub former: Option<Member>,
+    /// Leases that it allocates from.
     pub leases: Vec<LeaseRecord>,
+    /// Leases that a guest which is no more allocated from.
+    pub spent: LeaseSet,
     /// What it has begun.
     pub under_way: Vec<Local>,
     /// Bodies that the engine has not decided about.
@@ -86,6 +92,7 @@ impl Process {
             probe_resend_us: 1,
             full_retry_us: 1,
             report_resend_us: 1,
+            slots_low: 1,
             replace_after_us: if bounds.replaces { 1 } else { u64::MAX },
             sync_stall_us: 1 << 40,
             calm_us: 0,
@@ -100,7 +107,9 @@ impl Process {
             engine: NodeEngine::new(config),
             vmm: Vmm::default(),
             peers: [None; NODES],
+            former: None,
             leases: Vec::new(),
+            spent: LeaseSet::default(),
             under_way: Vec::new(),
             bodies: BTreeMap::new(),
             guest_up: true,
@@ -113,6 +122,35 @@ impl Process {
         (n as u64) << 16 | (self.life as u64) << 8 | self.guest_life as u64
     }
 
+    /// Leases as the records have them: own ones that it may allocate from, and those that the store has taken back.
+    pub fn take_leases(&mut self, records: Vec<LeaseRecord>) {
+        for record in records {
+            self.leases.retain(|l| l.lease != record.lease);
+            let mine = Some(record.holder) == self.engine.me() && record.state == LeaseState::Active;
+            if !mine {
+                self.spent.remove(record.lease);
+            } else if !self.spent.contains(record.lease) {
+                self.leases.push(record);
+            }
+        }
+    }
+
+    /// The guest has forgotten which slots it gave: those in use live on elsewhere.
+    pub fn spend_leases(&mut self) {
+        for lease in std::mem::take(&mut self.leases) {
+            self.spent.insert(lease.lease);
+            self.vmm.slots_taken.retain(|slot| slot / 64 != lease.lease.0);
+        }
+    }
+
+    /// What the node says about its leases.
+    pub fn lease_report(&self, slots: u32) -> Option<LeaseReport> {
+        let free = |l: &LeaseRecord| (slot(l)..slot(l) + slots).filter(|s| !self.vmm.slots_taken.contains(s)).count();
+        let free_slots = self.leases.iter().map(free).sum::<usize>() as u32;
+        let active = self.leases.len() as u32;
+        self.engine.lease_report(LeaseUse { active, free_slots, spent: self.spent.clone() })
+    }
+
     /// Keeps a body under a name that is free.
     pub fn keep_body(&mut self, head: CheckpointHead, state: Session) -> u64 {
         let name = (1..).find(|name| !self.bodies.contains_key(name)).unwrap_or(0);
@@ -123,7 +161,7 @@ impl Process {
     /// The lowest free slot of the node's leases, with its next incarnation.
     pub fn take_slot(&mut self, slots: u32) -> Option<SliceId> {
         for lease in &self.leases {
-            for slot in lease.lease.0 * 64..lease.lease.0 * 64 + slots {
+            for slot in slot(lease)..slot(lease) + slots {
                 if self.vmm.slots_taken.insert(slot) {
                     let counter = self.vmm.slot_counters.entry(slot).or_insert(0);
                     *counter += 1;
@@ -133,4 +171,9 @@ impl Process {
         }
         None
     }
+}
+
+/// The first slot of a lease.
+const fn slot(lease: &LeaseRecord) -> u32 {
+    lease.lease.0 * 64
 }

@@ -1,6 +1,6 @@
 //! What the orchestrator, the store and the edge do.
 
-use super::control::SILENCE_US;
+use super::control::{CLAIM_US, SILENCE_US};
 use super::message::{EDGE, Message, ORCHESTRATOR};
 use super::process::NODES;
 use super::step::Step;
@@ -46,9 +46,13 @@ impl Step<'_> {
 
     fn orchestrator_sends(&mut self, to: Receiver, message: FromOrchestrator) {
         let message = match message {
-            FromOrchestrator::Records { nodes, groups, .. } if nodes.is_empty() && groups.is_empty() => return,
-            FromOrchestrator::Records { revision, nodes, groups, .. } => {
-                FromOrchestrator::Records { revision, nodes, groups, leases: Vec::new(), buckets: None }
+            FromOrchestrator::Records { nodes, groups, leases, .. }
+                if nodes.is_empty() && groups.is_empty() && leases.is_empty() =>
+            {
+                return;
+            }
+            FromOrchestrator::Records { revision, nodes, groups, leases, .. } => {
+                FromOrchestrator::Records { revision, nodes, groups, leases, buckets: None }
             }
             other => other,
         };
@@ -106,6 +110,18 @@ impl Step<'_> {
         }
         for member in up.into_iter().filter(|m| usize::from(m.node.0) != n) {
             let beat = Beat { node: member.node, inc: member.inc, seq: now, data_turns: now, suspects: 1 << n };
+            self.tell_orchestrator(OrchestratorEvent::Beat(beat));
+        }
+        self.tell_orchestrator(OrchestratorEvent::Tick);
+    }
+
+    /// Nobody brings a copy of an orphaned group in time: all nodes beat, and the time is over.
+    pub fn lose_hope(&mut self) {
+        let control = self.world.control.edit();
+        control.now += CLAIM_US;
+        let (now, up) = (control.now, up_members(control.machine.store()));
+        for member in up {
+            let beat = Beat { node: member.node, inc: member.inc, seq: now, data_turns: now, suspects: 0 };
             self.tell_orchestrator(OrchestratorEvent::Beat(beat));
         }
         self.tell_orchestrator(OrchestratorEvent::Tick);

@@ -7,7 +7,7 @@ use super::process::{Local, NODES};
 use super::world::World;
 use escape_engine::Mutant;
 use escape_engine::node::Event;
-use escape_proto::SliceId;
+use escape_proto::{Mode, SliceId, ToOrchestrator};
 use std::collections::VecDeque;
 
 /// A step in the making.
@@ -110,6 +110,17 @@ impl<'a> Step<'a> {
                 left.ticks -= 1;
                 self.world.nodes[n].edit().clock += 1;
                 self.feed(n, Event::Tick);
+            }
+            Action::Report(n) => {
+                left.reports -= 1;
+                let report = self.world.nodes[n].process.as_ref().and_then(|p| p.lease_report(self.bounds.slots));
+                if let Some(report) = report {
+                    self.send_orchestrator(n, ToOrchestrator::Leases(report));
+                }
+            }
+            Action::LoseHope => {
+                left.hopes -= 1;
+                self.lose_hope();
             }
             Action::Pause(n) => {
                 left.pauses -= 1;
@@ -292,6 +303,7 @@ fn by_faults(world: &World, actions: &mut Vec<Action>) {
             (left.control_resets, Action::ResetControl(n)),
             (if p.guest_up { left.guest_crashes } else { 0 }, Action::CrashGuest(n)),
             (left.ticks, Action::Tick(n)),
+            (if place.member().is_some() { left.reports } else { 0 }, Action::Report(n)),
             (left.pauses, Action::Pause(n)),
         ];
         actions.extend(possible.into_iter().filter(|(left, _)| *left > 0).map(|(_, action)| action));
@@ -305,6 +317,9 @@ fn by_faults(world: &World, actions: &mut Vec<Action>) {
             }
         }
     }
+    if left.hopes > 0 && is_orphaned(world) {
+        actions.push(Action::LoseHope);
+    }
     if left.orchestrator_crashes > 0 {
         actions.push(Action::CrashOrchestrator(false));
         if world.control.txn.is_some() {
@@ -314,4 +329,11 @@ fn by_faults(world: &World, actions: &mut Vec<Action>) {
     if left.edge_crashes > 0 {
         actions.push(Action::CrashEdge);
     }
+}
+
+/// Does a group wait for somebody who remembers it?
+fn is_orphaned(world: &World) -> bool {
+    let Some(store) = world.control.machine.store() else { return false };
+    let up = |m: escape_proto::Member| store.node(m.node).is_some_and(|n| n.is_up(m));
+    store.groups().any(|g| g.mode != Mode::Lost && !up(g.owner))
 }

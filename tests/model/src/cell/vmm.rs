@@ -68,6 +68,8 @@ impl Vmm {
         match head.kind {
             BodyKind::Delta | BodyKind::Close if at != head.base => return Err(RefuseApply::WrongBase { have: at }),
             BodyKind::Create if at.0 != 0 && !reuse_slot => return Err(RefuseApply::WrongBase { have: at }),
+            // Never back, as in the VMM: a copy may come behind its successor.
+            BodyKind::Full if at > head.no => return Err(RefuseApply::WrongBase { have: at }),
             BodyKind::Full => {}
             _ if state.chain(before) != head.chain => return Err(RefuseApply::Corrupt("chain hash".to_owned())),
             _ => {}
@@ -83,6 +85,13 @@ impl Vmm {
         let image = images.into_iter().flatten().map(|i| i.state.count).max();
         let tomb = self.tombs.contains(&slice).then_some(u8::MAX);
         image.max(self.guest.get(&slice).map(|r| r.state.count)).max(tomb)
+    }
+
+    /// A life is over: the images stay, for the groups that the next life goes on with.
+    pub fn step_out(&mut self) {
+        self.guest.clear();
+        self.valve.clear();
+        self.gates.clear();
     }
 
     /// Nothing is left of a slice that this node owned.
