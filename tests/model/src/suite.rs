@@ -19,9 +19,10 @@ pub enum Fault {
 pub const MOVES: &str = "moves";
 
 impl Fault {
-    /// All of them.
+    /// All of them that have a place in the models: nothing is quarantined in them.
     pub fn all() -> Vec<Self> {
-        Mutant::ALL.map(Self::Machine).into_iter().chain(Flaw::ALL.map(Self::Move)).collect()
+        let machines = Mutant::ALL.into_iter().filter(|m| *m != Mutant::QuarantineForgotten).map(Self::Machine);
+        machines.chain(Flaw::ALL.map(Self::Move)).collect()
     }
 
     /// Its name on command lines.

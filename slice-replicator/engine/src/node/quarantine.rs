@@ -13,7 +13,7 @@ const KNOWN_MAX: usize = 1_024;
 const SUSPECTS_MAX: usize = 64;
 
 /// What this node knows of bad slices, and has still to tell.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Quarantine {
     known: BTreeMap<Suspect, Known>,
     /// Oldest first, each once.
@@ -26,7 +26,7 @@ pub(super) struct Quarantine {
     last_plugged: Option<(SliceId, Micros)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known {
     given_up: bool,
     /// The store knows that it was given up.
@@ -35,7 +35,7 @@ struct Known {
     told_at: Option<Micros>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Crash {
     number: u64,
     referenced: u32,

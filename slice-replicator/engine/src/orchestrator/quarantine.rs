@@ -18,7 +18,7 @@ pub(super) const CAUSE_MAX: usize = 200;
 const LEASE_SLOTS: u32 = 64;
 
 /// When each record was last written, by the present orchestrator's clock.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct QuarantineTimes(BTreeMap<SliceId, (Revision, Micros)>);
 
 impl QuarantineTimes {

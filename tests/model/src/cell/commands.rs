@@ -76,7 +76,7 @@ impl Step<'_> {
             FromOrchestrator::Records { revision, nodes, groups, leases, .. } => {
                 p.take_leases(leases);
                 place.seen = place.seen.max(revision);
-                self.feed(n, Event::Records { nodes, groups, buckets: None });
+                self.feed(n, Event::Records { nodes, groups, quarantine: Vec::new(), buckets: None });
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {
                 self.feed(n, Event::Outcome { attempt, group, outcome });
@@ -141,8 +141,9 @@ impl Step<'_> {
             }
             Command::Cas { attempt, to } => self.send_orchestrator(n, ToOrchestrator::Cas { attempt, to }),
             Command::Read { attempt, group } => self.send_orchestrator(n, ToOrchestrator::Read { attempt, group }),
-            Command::ReportGuestDown => {
-                self.send_orchestrator(n, ToOrchestrator::GuestDown { cause: String::new() });
+            Command::ReportGuestDown { crash, referenced, suspects } => {
+                let cause = String::new();
+                self.send_orchestrator(n, ToOrchestrator::GuestDown { cause, crash, referenced, suspects });
             }
             Command::Activate { group, epoch, slices } => self.activate(n, group, epoch, &slices),
             Command::RequestFlip { group, epoch } => {
@@ -168,6 +169,8 @@ impl Step<'_> {
             Command::Diverged { slice, detail } => {
                 self.world.violate(I3, || format!("slice {slice}: {detail}"));
             }
+            // No slice is quarantined in this model.
+            Command::ReportQuarantine { .. } | Command::SendQuarantine { .. } | Command::GiveUp { .. } => {}
             Command::CaptureSoon { .. } | Command::Protected { .. } => {}
         }
     }

@@ -82,7 +82,7 @@ impl Step<'_> {
         for member in peers {
             self.feed(n, Event::PeerDown(member));
         }
-        self.feed(n, Event::GuestDown);
+        self.feed(n, Event::GuestDown { suspects: Vec::new() });
         for other in 0..=EDGE {
             self.world.lose_all(other, n);
         }
@@ -199,7 +199,7 @@ impl Step<'_> {
             gate.all_open = false;
         }
         p.spend_leases();
-        self.feed(n, Event::GuestDown);
+        self.feed(n, Event::GuestDown { suspects: Vec::new() });
     }
 
     /// The next guest runs.

@@ -52,7 +52,7 @@ impl Step<'_> {
                 return;
             }
             FromOrchestrator::Records { revision, nodes, groups, leases, .. } => {
-                FromOrchestrator::Records { revision, nodes, groups, leases, buckets: None }
+                FromOrchestrator::Records { revision, nodes, groups, leases, quarantine: Vec::new(), buckets: None }
             }
             other => other,
         };
