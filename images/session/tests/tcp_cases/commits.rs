@@ -40,7 +40,8 @@ fn stamp(value: u32) -> Vec<u8> {
 /// The judge that all other tests rely on says no: one forbidden frame each.
 #[test]
 fn t01_t02_t40_the_judge_refuses_what_it_must() {
-    let forbidden: [(&str, fn(&Judge) -> Segment); 11] = [
+    type Forbidden = (&'static str, fn(&Judge) -> Segment);
+    let forbidden: [Forbidden; 11] = [
         ("beyond the commit", |j| j.data(111, &[b'b'; 10])),
         ("FIN beyond the commit", |j| Segment { flags: ACK | FIN, ..j.data(120, b"") }),
         ("ack beyond the commit", |j| Segment { ack: 502, ..j.data(111, b"") }),

@@ -88,7 +88,7 @@ fn t19_loss_duplicates_and_disorder_during_failovers() {
             world.connect(HTTP, Box::new(Checked::new(seed ^ n, 20)));
         }
         world.connect(STREAM, Box::new(Stream::new(50_000)));
-        let mut rounds = (0..3000).into_iter();
+        let mut rounds = 0..3000;
         while !world.clients.iter().all(|c| c.app.done()) {
             let round: usize = rounds.next().expect("stuck");
             world.run_for(150 * MS);
