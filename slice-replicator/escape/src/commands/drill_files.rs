@@ -26,10 +26,10 @@ struct FileReport {
 
 /// Holds what the command line names.
 pub fn run(args: &DrillArgs) -> Result<Exit, CommandError> {
-    match &args.file {
-        Some(file) => one(file, args),
-        None => all(args),
-    }
+    let Some(name) = &args.file else {
+        return many(shipped_drills().map(Path::new), args, Some(LONGEST_OF_ALL));
+    };
+    if find(name)?.cells > 1 { many([name.as_path()].into_iter(), args, None) } else { one(name, args) }
 }
 
 fn one(name: &Path, args: &DrillArgs) -> Result<Exit, CommandError> {
@@ -51,23 +51,24 @@ fn one(name: &Path, args: &DrillArgs) -> Result<Exit, CommandError> {
     Ok(if result.verdict().is_pass() { Exit::Done } else { Exit::Broken })
 }
 
-fn all(args: &DrillArgs) -> Result<Exit, CommandError> {
-    let longest = args.longest.map_or(LONGEST_OF_ALL, Duration::from_secs);
+/// Holds drills one after the other, each on as many cells as its file says, and prints one table.
+fn many<'a>(
+    names: impl Iterator<Item = &'a Path>,
+    args: &DrillArgs,
+    longest: Option<Duration>,
+) -> Result<Exit, CommandError> {
+    let longest = args.longest.map(Duration::from_secs).or(longest);
+    // All are read before the first is held.
+    let files = names.map(|name| Ok((name, find(name)?))).collect::<Result<Vec<_>, CommandError>>()?;
     let mut drills = Vec::new();
-    for name in shipped_drills() {
-        let Some(file) = shipped_drill(name) else { continue };
-        let file = file?;
-        let plan = file.plan(seed(&file, args), Some(longest));
-        eprintln!("{name}: {} (seed {})", file.title, plan.seed);
-        let progress = if args.json { Progress::quiet() } else { Progress::shown() };
-        let result = hold(&file, &plan, args.broken, &progress);
-        drop(progress);
-        let summary = DrillSummary::of(name, &file.title, plan.seed, &result);
-        // A drill that failed is told in full at once: its table line alone does not say why.
-        if let (Ok(result), false) = (&result, summary.verdict == "pass") {
-            eprint!("{}", drill::tell(result, &plan));
+    for (name, file) in &files {
+        let first_seed = seed(file, args);
+        for number in 0..file.cells {
+            let name =
+                if file.cells == 1 { name.display().to_string() } else { format!("{} {}", name.display(), number + 1) };
+            let plan = file.plan(first_seed.wrapping_add(number.into()), longest);
+            drills.push(summarize(&name, file, &plan, args));
         }
-        drills.push(summary);
     }
     let summary = Summary::of(drills);
     if args.json {
@@ -76,6 +77,19 @@ fn all(args: &DrillArgs) -> Result<Exit, CommandError> {
         print!("{}", summary.table());
     }
     Ok(if summary.verdict == "pass" { Exit::Done } else { Exit::Broken })
+}
+
+fn summarize(name: &str, file: &DrillFile, plan: &DrillPlan, args: &DrillArgs) -> DrillSummary {
+    eprintln!("{name}: {} (seed {})", file.title, plan.seed);
+    let progress = if args.json { Progress::quiet() } else { Progress::shown() };
+    let result = hold(file, plan, args.broken, &progress);
+    drop(progress);
+    let summary = DrillSummary::of(name, &file.title, plan.seed, &result);
+    // A drill that failed is told in full at once: its line of the table alone does not say why.
+    if let (Ok(result), false) = (&result, summary.verdict == "pass") {
+        eprint!("{}", drill::tell(result, plan));
+    }
+    summary
 }
 
 /// A file that exists goes before a shipped drill of the same name.

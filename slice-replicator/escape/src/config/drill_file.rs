@@ -26,8 +26,10 @@ pub struct DrillFile {
     pub title: String,
     /// Seed of requests, nodes and moments; 0 = from the clock.
     pub seed: u64,
-    /// How often the sequence of faults is made.
+    /// How often the sequence of faults is made on a cell.
     pub repeat: u32,
+    /// How many cells it is held on, one after the other.
+    pub cells: u32,
     /// The cell.
     pub cell: DrillCell,
     /// The clients.
@@ -82,6 +84,7 @@ impl Default for DrillFile {
             title: String::new(),
             seed: 0,
             repeat: 1,
+            cells: 1,
             cell: DrillCell::default(),
             load: DrillLoad::default(),
             pace: DrillPace::default(),
@@ -162,6 +165,7 @@ impl DrillFile {
             format!("must say what the drill shows, in at most {TITLE_MAX} bytes")
         });
         rules.within(self.repeat, 1..=1_000, "", "repeat");
+        rules.within(self.cells, 1..=1_000, "", "cells");
         rules.within(self.cell.nodes, 3..=16, "cell", "nodes");
         rules.within(self.cell.groups_per_node, 1..=64, "cell", "groups_per_node");
         rules.within(self.load.sessions, 1..=100_000, "load", "sessions");

@@ -55,6 +55,11 @@ pub struct Achieved {
 }
 
 impl Achieved {
+    /// The least ratio of all rounds that have one.
+    pub fn least(rounds: &[Evidence]) -> Option<f64> {
+        rounds.iter().filter_map(|round| round.achieved).map(|span| span.ratio()).reduce(f64::min)
+    }
+
     /// Right replies per request due; 1 where nothing was due.
     pub fn ratio(&self) -> f64 {
         if self.offered == 0 { 1.0 } else { self.replies as f64 / self.offered as f64 }

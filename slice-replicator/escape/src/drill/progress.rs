@@ -1,4 +1,4 @@
-//! What a drill says while it works: a line on a terminal, nothing elsewhere.
+//! What a drill says while it works: a line on a terminal, nothing elsewhere, all of it with `ESCAPE_LOG`.
 
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
+    /// Every word is a line of standard error, for whoever looks for a fault.
+    loud: bool,
 }
 
 impl Progress {
@@ -19,18 +21,26 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar }
+        Self { bar, loud: is_loud() }
     }
 
     /// Nothing, for `--json` and for tests.
     pub fn quiet() -> Self {
-        Self { bar: ProgressBar::hidden() }
+        Self { bar: ProgressBar::hidden(), loud: is_loud() }
     }
 
     /// What is being done now.
     pub fn say(&self, what: impl Into<String>) {
-        self.bar.set_message(what.into());
+        let what = what.into();
+        if self.loud {
+            eprintln!("[drill] {what}");
+        }
+        self.bar.set_message(what);
     }
+}
+
+fn is_loud() -> bool {
+    std::env::var_os("ESCAPE_LOG").is_some()
 }
 
 impl Drop for Progress {

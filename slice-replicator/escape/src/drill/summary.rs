@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::drill_result::DrillResult;
 use super::error::DrillError;
+use super::evidence::Achieved;
 use super::injury::Injury;
 use super::report::Report;
 use super::verdict::Finding;
@@ -28,6 +29,9 @@ pub struct DrillSummary {
     pub error: Option<String>,
     /// Sessions that were lost with a group of which no copy was left.
     pub lost_with_group: usize,
+    /// The least share of the requests due that was answered while a fault lasted that takes no node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub achieved_over_offered: Option<f64>,
     /// Seed of requests, nodes and moments.
     pub seed: u64,
     /// The report of the drill as a whole.
@@ -46,6 +50,7 @@ impl DrillSummary {
             broken: Vec::new(),
             error: None,
             lost_with_group: 0,
+            achieved_over_offered: None,
             seed,
             report: None,
         };
@@ -59,6 +64,7 @@ impl DrillSummary {
                     faults: injuries.filter(|injury| **injury != Injury::Nothing).count(),
                     broken: result.verdict().findings.into_iter().filter(|finding| !finding.kept).collect(),
                     lost_with_group: result.rounds.iter().map(|round| round.lost.sessions).sum(),
+                    achieved_over_offered: Achieved::least(&result.rounds),
                     report: Some(report),
                     ..summary
                 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::evidence::Evidence;
+use super::evidence::{Achieved, Evidence};
 use super::must::Must;
 use super::quantiles::Quantiles;
 use crate::load::Tally;
@@ -254,8 +254,7 @@ fn achieved(rounds: &[Evidence], must: &Must) -> Option<Finding> {
     if wanted <= 0.0 {
         return None;
     }
-    let spans: Vec<f64> = rounds.iter().filter_map(|round| round.achieved).map(|span| span.ratio()).collect();
-    let least = spans.iter().copied().reduce(f64::min);
+    let least = Achieved::least(rounds);
     let kept = least.is_some_and(|least| least >= wanted);
     let least = least.map_or("nothing was measured".into(), |least| format!("{least:.4} of the requests due"));
     let numbers = format!("answered while the fault lasted: {least}, at least {wanted}");
