@@ -66,7 +66,7 @@ impl EventLog {
     }
 
     /// Events that were not written, since the start.
-    pub(crate) const fn dropped(&self) -> u64 {
+    pub(crate) const fn dropped_in_all(&self) -> u64 {
         self.dropped_in_all
     }
 

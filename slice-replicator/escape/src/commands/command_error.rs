@@ -58,7 +58,7 @@ pub enum CommandError {
     Cell(#[from] crate::cell::CellSetupError),
     /// The orchestrator did not tell how the cell is.
     #[error(transparent)]
-    Status(#[from] StatusError),
+    Status(#[from] Box<StatusError>),
     /// A measurement ended without figures.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -82,9 +82,10 @@ impl CommandError {
             Self::Cell(source) | Self::Bench(BenchError::Setup { source, .. }) if lacks_privileges(source) => {
                 Exit::Environment
             }
-            Self::Read { .. }
-            | Self::PartConfig { .. }
-            | Self::Status(StatusError::WrongSecrets { .. } | StatusError::Identity(_)) => Exit::Usage,
+            Self::Status(error) if matches!(**error, StatusError::WrongSecrets { .. } | StatusError::Identity(_)) => {
+                Exit::Usage
+            }
+            Self::Read { .. } | Self::PartConfig { .. } => Exit::Usage,
             Self::Directory(
                 CellDirectoryError::NotACell { .. }
                 | CellDirectoryError::OtherCell { .. }

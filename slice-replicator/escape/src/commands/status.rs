@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Asks the orchestrator and tells. Something lost, or on one copy for too long: exit code 1.
 pub fn run(args: &StatusArgs) -> Result<Exit, CommandError> {
     let config: OperatorConfig = parts::read(&args.config)?;
-    let cell = ask(&config)?;
+    let cell = ask(&config).map_err(Box::new)?;
     let report = StatusReport::new(cell, Duration::from_secs(args.unprotected_limit));
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

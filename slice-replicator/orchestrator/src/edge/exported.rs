@@ -38,7 +38,7 @@ impl EdgeProcess {
         self.told = now;
         let own = OwnCounters {
             arp: self.arp.counters(),
-            events_dropped: self.log.dropped(),
+            events_dropped: self.log.dropped_in_all(),
             listener: self.listener.counters(),
         };
         server.publish(reading(&mut self.steering, &own)?);

@@ -21,7 +21,7 @@ impl OrchestratorProcess {
         let own = OwnCounters {
             beats_forged,
             beats_malformed,
-            events_dropped: self.log.dropped(),
+            events_dropped: self.log.dropped_in_all(),
             listener: self.listener.counters(),
         };
         reading(&self.cell_status(), &own)
