@@ -1,7 +1,7 @@
 //! What the processes of a cell count, under the names of one [`TABLE`], told over HTTP in Prometheus' text format.
 //!
 //! A process makes a [`Reading`] now and then and gives it to its [`MetricsServer`], whose thread answers whoever asks:
-//! a question never takes time of the loop that counts. `docs/metrics.md` is [`page`], printed.
+//! a question never takes time of the loop that counts. `docs/metrics.md` is [`page()`], printed.
 #![forbid(unsafe_code)]
 
 mod connection;

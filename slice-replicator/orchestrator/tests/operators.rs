@@ -101,7 +101,9 @@ fn an_operator_is_told_how_the_cell_is() {
 #[test]
 fn a_failover_is_told_with_node_cause_and_duration() {
     let (authority, folder) = (ClusterAuthority::new("cell-a").unwrap(), Folder::new("told"));
-    let running = RunningOrchestrator::start(config(&authority, &folder, DetectionTiming::default()));
+    // Patient enough for a heir that only beats between its turns.
+    let timing = DetectionTiming { suspect_after_ms: 400, progress_timeout_ms: 10_000, own_pause_ms: 50 };
+    let running = RunningOrchestrator::start(config(&authority, &folder, timing));
     let mut one = FakeNode::join(&authority, &running, 1);
     let mut two = FakeNode::join(&authority, &running, 2);
     pair_one(&mut one, &mut two);

@@ -32,7 +32,7 @@ pub struct MemoryReport {
     pub standby_bytes: u64,
     /// The one over the other.
     pub standby_of_twin: f64,
-    /// Against the goal: a tenth of a twin VM.
+    /// It is a tenth at most.
     pub goal_met: bool,
 }
 

@@ -128,6 +128,7 @@ fn every_key_arrives_at_the_node() {
         ("heartbeat = \"10.0.0.1:1\"", "beat_listen", "\"10.0.0.1:1\""),
         ("tap = \"t9\"", "tap.name", "\"t9\""),
         ("mirror = \"m9\"", "mirror.name", "\"m9\""),
+        ("metrics = \"10.0.0.1:1\"", "metrics", "\"10.0.0.1:1\""),
         ("cpu = 1", "cpu", "1"),
     ];
     arrive(&arrivals, node);
@@ -138,6 +139,7 @@ fn every_key_arrives_at_the_orchestrator() {
     let arrivals = [
         ("store = \"/srv/s\"", "store.path", "\"/srv/s\""),
         ("events = \"/srv/e\"", "events.path", "\"/srv/e\""),
+        ("orchestrator_metrics = \"10.0.0.1:1\"", "metrics", "\"10.0.0.1:1\""),
         ("groups_per_node = 8", "groups_per_node", "8"),
         ("leases_per_node = 3", "leases_per_join_max", "3"),
         ("claim_ms = 5000", "claim_ms", "5000"),
@@ -157,6 +159,7 @@ fn every_key_arrives_at_the_edge() {
         ("uplink = \"eth7\"", "uplink", "\"eth7\""),
         ("learned_expiry_s = 5", "learned_expiry_s", "5"),
         ("events = \"/srv/e\"", "events.path", "\"/srv/e\""),
+        ("edge_metrics = \"10.0.0.1:1\"", "metrics", "\"10.0.0.1:1\""),
         ("edge = \"10.0.0.1:1\"", "listen", "\"10.0.0.1:1\""),
         ("http_port = 81", "tcp_ports", "[81, 9000]"),
         ("edge_port = \"p9\"", "ports", "[{ data = \"p9\", mirror = \"node1m\", node = 1 }"),
