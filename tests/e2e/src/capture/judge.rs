@@ -30,7 +30,7 @@ pub struct Seen {
     pub resets: u64,
     /// Frames that were cut short: nothing is proved then.
     pub cut_short: u64,
-    /// What cannot be, with its connection; at most [`TOLD_MAX`].
+    /// What cannot be, with its connection; at most so many as are told.
     pub contradictions: Vec<(SocketAddrV4, Contradiction)>,
 }
 
