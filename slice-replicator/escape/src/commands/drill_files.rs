@@ -27,21 +27,24 @@ struct FileReport {
 /// Holds what the command line names.
 pub fn run(args: &DrillArgs) -> Result<Exit, CommandError> {
     let Some(name) = &args.file else {
-        return many(shipped_drills().map(Path::new), args, Some(LONGEST_OF_ALL));
+        let shipped = shipped_drills().filter_map(|name| Some((name.to_owned(), shipped_drill(name)?)));
+        let files = shipped.map(|(name, file)| Ok((name, file?))).collect::<Result<Vec<_>, CommandError>>()?;
+        return many(&files, args, Some(LONGEST_OF_ALL));
     };
-    if find(name)?.cells > 1 { many([name.as_path()].into_iter(), args, None) } else { one(name, args) }
+    let file = find(name)?;
+    let name = name.display().to_string();
+    if file.cells > 1 { many(&[(name, file)], args, None) } else { one(&name, &file, args) }
 }
 
-fn one(name: &Path, args: &DrillArgs) -> Result<Exit, CommandError> {
-    let file = find(name)?;
-    let plan = file.plan(seed(&file, args), args.longest.map(Duration::from_secs));
+fn one(name: &str, file: &DrillFile, args: &DrillArgs) -> Result<Exit, CommandError> {
+    let plan = file.plan(seed(file, args), args.longest.map(Duration::from_secs));
     eprintln!("seed {}", plan.seed);
     let progress = if args.json { Progress::quiet() } else { Progress::shown() };
-    let result = hold(&file, &plan, args.broken, &progress);
+    let result = hold(file, &plan, args.broken, &progress);
     drop(progress);
     if args.json {
         let rounds = result.as_ref().map(|result| result.report().rounds).unwrap_or_default();
-        let summary = DrillSummary::of(&name.display().to_string(), &file.title, plan.seed, &result);
+        let summary = DrillSummary::of(name, &file.title, plan.seed, &result);
         println!("{}", serde_json::to_string_pretty(&FileReport { summary, rounds })?);
     }
     let result = result?;
@@ -52,20 +55,13 @@ fn one(name: &Path, args: &DrillArgs) -> Result<Exit, CommandError> {
 }
 
 /// Holds drills one after the other, each on as many cells as its file says, and prints one table.
-fn many<'a>(
-    names: impl Iterator<Item = &'a Path>,
-    args: &DrillArgs,
-    longest: Option<Duration>,
-) -> Result<Exit, CommandError> {
+fn many(files: &[(String, DrillFile)], args: &DrillArgs, longest: Option<Duration>) -> Result<Exit, CommandError> {
     let longest = args.longest.map(Duration::from_secs).or(longest);
-    // All are read before the first is held.
-    let files = names.map(|name| Ok((name, find(name)?))).collect::<Result<Vec<_>, CommandError>>()?;
     let mut drills = Vec::new();
-    for (name, file) in &files {
+    for (name, file) in files {
         let first_seed = seed(file, args);
         for number in 0..file.cells {
-            let name =
-                if file.cells == 1 { name.display().to_string() } else { format!("{} {}", name.display(), number + 1) };
+            let name = if file.cells == 1 { name.clone() } else { format!("{name} {}", number + 1) };
             let plan = file.plan(first_seed.wrapping_add(number.into()), longest);
             drills.push(summarize(&name, file, &plan, args));
         }

@@ -118,7 +118,7 @@ pub struct ServiceAddresses {
 }
 
 /// Something that befell a part of the cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mishap {
     /// When.
     pub at: Instant,
@@ -127,12 +127,19 @@ pub struct Mishap {
 }
 
 /// What can befall a part of the cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MishapKind {
     /// The node with this number was declared dead.
     Dead(u16),
     /// No copy is left of the group with this number.
     Lost(u64),
+    /// A node gave up one slice.
+    Quarantined {
+        /// Which node.
+        node: u16,
+        /// Why.
+        cause: String,
+    },
 }
 
 /// The cell is protected again.

@@ -37,6 +37,8 @@ pub struct Evidence {
     pub reprotection: Option<(Reprotection, f64)>,
     /// Nodes that were declared dead without a fault of theirs.
     pub false_deaths: Vec<u16>,
+    /// Slices that nodes gave up, in words: what says why a session was lost.
+    pub quarantined: Vec<String>,
     /// Right replies and requests due while a fault lasted that takes no node; none if there was no such fault.
     pub achieved: Option<Achieved>,
     /// Groups of which no copy was left, and the sessions that were lost with them.

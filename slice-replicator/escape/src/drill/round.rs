@@ -97,6 +97,8 @@ impl Round<'_> {
         // Counts go on until the end of the round, the rest is what it was after the failover.
         let end = self.load.round()?;
         let load = RoundLoad { requests: end.requests, of_failed_node: end.of_failed_node, others: end.others, ..load };
+        let mishaps: Vec<MishapKind> =
+            cell.mishaps().into_iter().filter(|mishap| mishap.at >= since).map(|mishap| mishap.what).collect();
         let mut evidence = Evidence {
             failover_expected: !failed.is_empty() && !self.plan.must.no_failover,
             sessions: self.plan.sessions,
@@ -110,7 +112,8 @@ impl Round<'_> {
             zombie_frames,
             early_frames,
             reprotection,
-            false_deaths: false_deaths(cell, since, &failed),
+            false_deaths: false_deaths(&mishaps, &failed),
+            quarantined: quarantined(&mishaps),
             achieved,
             lost: losses.found(),
             offset_ms: 0.0,
@@ -277,11 +280,18 @@ fn wait_for_step(cell: &mut dyn Cell, fault: Instant, event: EventKind) -> Resul
     Ok(())
 }
 
-fn false_deaths(cell: &mut dyn Cell, since: Instant, failed: &[u16]) -> Vec<u16> {
-    let deaths = cell.mishaps().into_iter().filter(|mishap| mishap.at >= since);
-    let nodes = deaths.filter_map(|mishap| match mishap.what {
-        MishapKind::Dead(node) => Some(node),
-        MishapKind::Lost(_) => None,
+fn false_deaths(mishaps: &[MishapKind], failed: &[u16]) -> Vec<u16> {
+    let dead = mishaps.iter().filter_map(|mishap| match mishap {
+        MishapKind::Dead(node) => Some(*node),
+        MishapKind::Lost(_) | MishapKind::Quarantined { .. } => None,
     });
-    nodes.filter(|node| !failed.contains(node)).collect()
+    dead.filter(|node| !failed.contains(node)).collect()
+}
+
+fn quarantined(mishaps: &[MishapKind]) -> Vec<String> {
+    let told = mishaps.iter().filter_map(|mishap| match mishap {
+        MishapKind::Quarantined { node, cause } => Some(format!("node {node} gave up a slice: {cause}")),
+        MishapKind::Dead(_) | MishapKind::Lost(_) => None,
+    });
+    told.collect()
 }

@@ -41,6 +41,9 @@ fn tell_round(text: &mut String, number: usize, round: &Evidence, plan: &DrillPl
             gaps.p50, gaps.p99, gaps.max
         )?;
     }
+    for told in &round.quarantined {
+        writeln!(text, "  note: {told}")?;
+    }
     if round.lost.groups > 0 {
         writeln!(text, "  {} groups were lost, with them {} sessions", round.lost.groups, round.lost.sessions)?;
     }
