@@ -20,6 +20,7 @@ fn drill(behaviour: Behaviour, text: &str) -> (DrillResult, Vec<String>) {
     let plan = file.plan(SEED, None);
     let mut cell = FakeCell::start(behaviour);
     let result = hold(&mut cell, &plan, &Progress::quiet()).unwrap();
+    assert!(cell.shut_down);
     println!("{}", tell(&result, &plan));
     (result, cell.done)
 }
