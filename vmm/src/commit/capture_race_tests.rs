@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const SLICE: SliceId = SliceId { slot: 0, incarnation: 7 };
 const CAPTURES: u64 = 400;
-const TIME_MAX: Duration = Duration::from_secs(10);
+const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// The live ranges of a generation: they move, so that metadata of one and bytes of another would show.
 fn live(stamp: u64) -> [(u32, u32); 3] {
@@ -53,7 +53,7 @@ fn race(pause: u32) {
         while capturer.metrics().captured < CAPTURES && started.elapsed() < TIME_MAX && torn.is_none() {
             let stamp = match capturer.capture(SLICE, &memory, &mut images, &clock) {
                 Ok(Capture::Captured(captured)) => captured.requests,
-                // A guest thread that is not scheduled for 50 ms looks like a hanging slice; that is not the question here.
+                // A guest thread that is not scheduled for half a second looks like a hanging slice; that is not the question here.
                 _ => continue,
             };
             let bytes = images.bytes(SLICE).unwrap_or_default();

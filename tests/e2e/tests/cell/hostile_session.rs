@@ -25,7 +25,7 @@ const CALM: Duration = Duration::from_millis(100);
 const FACTOR: f64 = 1.2;
 /// What this machine may add to a p99 by itself, where everything shares its processors: the client's own flooding thread works
 /// there too.
-const SLACK: Duration = Duration::from_millis(3);
+const SLACK: Duration = Duration::from_millis(10);
 /// What a node may grow by in all rounds, KiB: the quotas of one slice and what allocators keep.
 const GROWTH_MAX_KIB: u64 = 48 << 10;
 /// Requests that the flooder sends without reading a reply, again and again.
