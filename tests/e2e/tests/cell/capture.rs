@@ -23,6 +23,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(20);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Load before the fault, and after the old owner has woken up.
 const LOAD: Duration = Duration::from_millis(700);
+/// Until then the others have taken over.
+const STOPPED: Duration = Duration::from_secs(2);
 /// Time for the last frames to come to the file: tcpdump drops what it has not read when it is interrupted.
 const DRAIN: Duration = Duration::from_millis(500);
 /// Pause of a session's thread between two requests.
@@ -78,6 +80,7 @@ fn stop_and_continue(cell: &mut LocalCell) -> (u64, u16, u64) {
         thread::sleep(LOAD);
         let (node, slices) = busiest_node(cell);
         cell.inject(node, Fault::Stop).unwrap();
+        thread::sleep(STOPPED);
         cell.wait_reprotected(SETTLE_MAX).unwrap();
         // SIGCONT: the old owner wakes up and believes that it still owns.
         cell.heal(node, Fault::Stop).unwrap();

@@ -34,7 +34,7 @@ use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
 /// Commands of `escape` that the tests use; no name of a test is one of them.
-const COMMANDS: &[&str] = &["node", "edge", "orchestrator", "drill", "cell", "config"];
+const COMMANDS: &[&str] = &["node", "edge", "orchestrator", "drill", "cell", "config", "status"];
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
