@@ -118,7 +118,8 @@ fn cell_init_makes_adds_and_refuses() {
         let report = json(&output);
         assert_eq!(report["new_authority"], new_authority);
         let processes = report["processes"].as_array().unwrap();
-        assert_eq!(processes.len(), 5);
+        // Orchestrator, edge, three nodes, operator.
+        assert_eq!(processes.len(), 6);
         assert!(processes.iter().all(|process| process["state"] == state), "{report}");
         assert_eq!(processes[2]["command"], "escape node node-1/node.toml");
     }
