@@ -275,10 +275,15 @@ impl World {
         self.oracle.releases += 1;
         let Some(truth) = self.oracle.slices.get_mut(&slice) else { return };
         let (group, flow) = (truth.group, truth.flow);
+        let ended = truth.closed && truth.released.contains_key(&state.count);
         let first = *truth.released.entry(state.count).or_insert(state);
         if first != state {
             let detail = format!("node {n}, slice {slice}: reply {} left with two contents", state.count);
             return self.oracle.violate("I2", detail);
+        }
+        if ended {
+            // A late word of a deposed owner about a slice that has ended since: nobody need know it any more.
+            return;
         }
         let Some(record) = self.store.state.group(group).copied() else { return };
         let keeper = if Some(record.owner) == self.member_of(Endpoint::Node(n)) {
