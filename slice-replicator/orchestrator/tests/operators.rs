@@ -129,3 +129,20 @@ fn a_failover_is_told_with_node_cause_and_duration() {
     assert_eq!(last.plugged_us.is_some(), last.groups == last.groups_plugged, "{last:?}");
     assert_eq!((last.groups_protected, last.protected_us), (0, None));
 }
+
+#[test]
+fn operators_take_no_places_from_nodes_and_ask_for_nothing_else() {
+    let (authority, folder) = (ClusterAuthority::new("cell-a").unwrap(), Folder::new("crowd"));
+    let running = RunningOrchestrator::start(config(&authority, &folder, patient()));
+    let mut crowd: Vec<_> = (0..12).map(|_| FakeOperator::connect(&authority, &running)).collect();
+    // What a node says is no question.
+    let mut rude = FakeOperator::connect(&authority, &running);
+    rude.link.send(&ToOrchestrator::Counts(SliceCounts::default())).unwrap();
+    assert!(rude.ends_within(PATIENCE), "it may go on");
+    let mut one = FakeNode::join(&authority, &running, 1);
+    assert_eq!(crowd.last_mut().unwrap().status().nodes.len(), 1);
+    let ended = crowd.iter_mut().filter_map(|operator| operator.ends_within(PATIENCE / 100).then_some(()));
+    // The rude one's place was the fourth before it was dropped.
+    assert_eq!(ended.count(), crowd.len() - 3, "the newest stay");
+    until("a node among operators", &mut [&mut one], |nodes| nodes[0].is_open());
+}

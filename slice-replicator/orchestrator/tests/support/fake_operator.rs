@@ -40,6 +40,17 @@ impl FakeOperator {
         self.events.iter().try_for_each(|event| self.link.on_event(event))
     }
 
+    /// Does the other end drop this link in that time? A link tells its end to whoever asks for its messages.
+    pub fn ends_within(&mut self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            if self.turn().is_err() || self.link.recv().is_err() {
+                return true;
+            }
+        }
+        false
+    }
+
     pub fn status(&mut self) -> CellStatus {
         self.link.send(&OperatorRequest::Status).unwrap();
         let begun = Instant::now();
