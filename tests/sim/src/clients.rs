@@ -34,6 +34,11 @@ impl Client {
     /// After so long without an answer it opens another session.
     pub const PATIENCE_US: u64 = 1_500_000;
 
+    /// Since when it waits for the reply to its request, if it does.
+    pub const fn waits_since(&self) -> Option<u64> {
+        if self.waiting { Some(self.stuck_since) } else { None }
+    }
+
     /// Its connection.
     pub const fn flow(&self) -> Flow {
         Flow { ip: [192, 0, 2, 1], port: self.port, service_port: 80 }

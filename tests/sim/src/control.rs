@@ -1,6 +1,7 @@
 //! The orchestrator's process, the store, the edge's process and the fabric.
 
 use crate::network::Endpoint;
+use crate::oracle::GroupsBefore;
 use crate::service::bucket;
 use crate::world::{Happening, Message, World};
 use escape_engine::Mutant;
@@ -8,7 +9,7 @@ use escape_engine::edge::{EdgeCommand, EdgeConfig, EdgeEvent, EdgeMachine, Group
 use escape_engine::orchestrator::{
     LinkId, Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent, Peer, Receiver, TxnFailure,
 };
-use escape_engine::store::{Conflict, StoreState, Txn};
+use escape_engine::store::{Conflict, Record, StoreState, Txn};
 use escape_proto::{Beat, BucketTable, Flow, FromOrchestrator, GroupId, JoinReply, Member, NodeId, ToOrchestrator};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -75,10 +76,12 @@ impl Fabric {
 
 impl Store {
     /// Carries out a transaction.
-    fn apply(&mut self, txn: &Txn) -> Result<escape_engine::store::Changes, Conflict> {
-        self.history.push_back(self.state.clone());
-        if self.history.len() > 4 {
-            self.history.pop_front();
+    fn apply(&mut self, txn: &Txn, keep_history: bool) -> Result<escape_engine::store::Changes, Conflict> {
+        if keep_history {
+            self.history.push_back(self.state.clone());
+            if self.history.len() > 4 {
+                self.history.pop_front();
+            }
         }
         self.state.apply(txn)
     }
@@ -138,7 +141,7 @@ impl World {
     }
 
     fn tell_orchestrator(&mut self, event: OrchestratorEvent) {
-        let now = self.now;
+        let now = self.time_at(Endpoint::Orchestrator);
         let Some(o) = self.orchestrator.as_mut() else { return };
         let mut out = Vec::new();
         o.machine.on(now, event, &mut out);
@@ -204,10 +207,15 @@ impl World {
         };
         let mut result = Err(TxnFailure::Unavailable { cause: "down".to_owned() });
         if !self.store.down || unsure {
-            let before = self.store.state.clone();
-            let applied = self.store.apply(&txn);
+            let changed = txn.put.iter().filter_map(|record| match record {
+                Record::Group(new) => self.store.state.group(new.group).copied(),
+                _ => None,
+            });
+            let before: GroupsBefore = changed.map(|old| (old.group, old)).collect();
+            let forgets = self.plan.broken == Some(Mutant::EpochReused);
+            let applied = self.store.apply(&txn, forgets);
             if let Ok(changes) = &applied {
-                self.oracle.judge_store(&before, &self.store.state, changes, self.plan.broken);
+                self.oracle.judge_store(&before, &self.store.state, changes);
                 self.judge_lost(&before, changes);
                 self.judge_freed(changes);
             }
@@ -286,7 +294,7 @@ impl World {
     }
 
     fn tell_edge_machine(&mut self, event: EdgeEvent) {
-        let now = self.now;
+        let now = self.time_at(Endpoint::Edge);
         let Some(e) = self.edge.as_mut() else { return };
         let life = e.life;
         let mut out = Vec::new();

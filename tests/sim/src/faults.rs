@@ -1,5 +1,6 @@
 //! Faults: when, which, and their ends.
 
+use crate::fault_kind::FaultKind;
 use crate::network::Endpoint;
 use crate::node_process::Local;
 use crate::world::{Happening, World};
@@ -35,9 +36,8 @@ pub enum Fault {
 impl World {
     /// Draws this run's mix of faults. Some runs have many of one kind, some have none.
     pub fn plan_faults(&mut self) {
-        for kind in 0..11 {
-            let weight = if self.rng.one_in(3) { 0 } else { self.rng.range(1, 8) };
-            self.fault_mix.insert(kind, weight);
+        for weight in &mut self.fault_mix {
+            *weight = if self.rng.one_in(3) { 0 } else { self.rng.range(1, 8) };
         }
         self.faults_on = true;
         self.after(150_000, Happening::Fault(Fault::Next));
@@ -78,58 +78,73 @@ impl World {
         }
         let delay = self.rng.range(2_000, 60_000);
         self.after(delay, Happening::Fault(Fault::Next));
-        let total: u64 = self.fault_mix.values().sum();
+        let total: u64 = self.fault_mix.iter().sum();
         if total == 0 {
             return;
         }
         let mut at = self.rng.range(0, total - 1);
-        let mix = self.fault_mix.iter();
-        let mut kind = 0;
-        for (k, weight) in mix {
-            if at < *weight {
-                kind = *k;
-                break;
+        for (kind, weight) in FaultKind::ALL.into_iter().zip(self.fault_mix) {
+            if at < weight {
+                self.faults_made[kind as usize] += 1;
+                return self.make_fault(kind);
             }
             at -= weight;
         }
-        self.make_fault(kind);
     }
 
-    fn make_fault(&mut self, kind: u8) {
+    fn make_fault(&mut self, kind: FaultKind) {
         let n = self.rng.index(self.nodes.len());
         let link = self.rng.index(self.links.len());
         match kind {
-            0 => self.fault(Fault::CrashNode(n)),
-            1 => self.fault(Fault::CrashGuest(n)),
-            2 => self.fault(Fault::Reset(link)),
-            3 => self.block_for_a_while(link, None),
-            4 => {
+            FaultKind::NodeCrash => self.fault(Fault::CrashNode(n)),
+            FaultKind::TwoNodesCrash => {
+                let other = (n + 1 + self.rng.index(self.nodes.len() - 1)) % self.nodes.len();
+                self.fault(Fault::CrashNode(n));
+                let delay = self.rng.range(0, 1_000);
+                self.after(delay, Happening::Fault(Fault::CrashNode(other)));
+            }
+            FaultKind::GuestCrash => self.fault(Fault::CrashGuest(n)),
+            FaultKind::NodePause => self.pause(Endpoint::Node(n), false),
+            FaultKind::NodeHang => self.pause(Endpoint::Node(n), true),
+            FaultKind::NodeIsolated => self.isolate(n),
+            FaultKind::LinkReset => self.fault(Fault::Reset(link)),
+            FaultKind::LinkCut => self.block_for_a_while(link, None),
+            FaultKind::LinkCutOneWay => {
                 let side = self.rng.index(2);
                 self.block_for_a_while(link, Some(side));
             }
-            5 => self.isolate(n),
-            6 => {
-                let by_us = self.rng.range(500, 20_000);
-                self.fault(Fault::Slow(link, by_us));
-                let delay = self.rng.range(10_000, 150_000);
-                self.after(delay, Happening::Fault(Fault::Slow(link, 0)));
+            FaultKind::LinkSlow => {
+                let (by_us, for_us) = (self.rng.range(500, 20_000), self.rng.range(10_000, 150_000));
+                self.slow_down(link, by_us, for_us);
             }
-            7 => {
+            FaultKind::StandbyGrey => {
+                let other = (n + 1 + self.rng.index(self.nodes.len() - 1)) % self.nodes.len();
+                let (by_us, for_us) = (self.rng.range(100_000, 400_000), self.rng.range(200_000, 600_000));
+                if let Some(link) = self.link_of(Endpoint::Node(n), Endpoint::Node(other)) {
+                    self.slow_down(link, by_us, for_us);
+                }
+            }
+            FaultKind::StoreAway => {
                 self.store.down = true;
                 let delay = self.rng.range(5_000, 150_000);
                 self.after(delay, Happening::Fault(Fault::StoreDown(false)));
             }
-            8 => match self.rng.index(3) {
-                0 => self.fault(Fault::CrashEdge),
-                1 => self.fault(Fault::CrashOrchestrator),
-                _ => self.pause(Endpoint::Orchestrator, false),
-            },
-            9 => self.fault(Fault::Quarantine(n)),
-            _ => {
-                let hang = self.rng.one_in(4);
-                self.pause(Endpoint::Node(n), hang);
+            FaultKind::OrchestratorCrash => self.fault(Fault::CrashOrchestrator),
+            FaultKind::OrchestratorPause => self.pause(Endpoint::Orchestrator, false),
+            FaultKind::EdgeCrash => self.fault(Fault::CrashEdge),
+            FaultKind::SliceGivenUp => self.fault(Fault::Quarantine(n)),
+            FaultKind::ClockJump => {
+                let by_us = self.rng.range(1_000, 3_600_000_000);
+                let ends = [Endpoint::Orchestrator, Endpoint::Edge];
+                let end = ends.get(self.rng.index(self.nodes.len() + 2)).copied().unwrap_or(Endpoint::Node(n));
+                self.jump_clock(end, by_us);
             }
         }
+    }
+
+    fn slow_down(&mut self, link: usize, by_us: u64, for_us: u64) {
+        self.fault(Fault::Slow(link, by_us));
+        self.after(for_us, Happening::Fault(Fault::Slow(link, 0)));
     }
 
     fn block_for_a_while(&mut self, link: usize, side: Option<usize>) {

@@ -4,23 +4,33 @@
 //! healed and the cell must be whole again. The same seed is the same run, to the last message.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod clients;
+mod clocks;
 mod commands;
 mod control;
+mod fault_kind;
 mod faults;
 mod guest;
+mod hunt;
 mod network;
 mod node_process;
 mod oracle;
 mod outcome;
 mod rng;
 mod service;
+mod tally;
 mod vmm;
+mod wholeness;
 mod wiring;
 mod world;
 
+pub use batch::{Batch, BatchResult, Found};
+pub use fault_kind::FaultKind;
+pub use hunt::Hunt;
 pub use oracle::Violation;
 pub use outcome::{Outcome, run};
+pub use tally::Tally;
 pub use world::Plan;
 
 use network::Endpoint;

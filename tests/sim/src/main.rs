@@ -4,14 +4,18 @@
 use anyhow::{Result, bail};
 use clap::Parser;
 use escape_engine::Mutant;
-use escape_sim::{Outcome, Plan, run};
+use escape_sim::{Batch, BatchResult, Found, Hunt, Outcome, Plan, run};
+use std::io::IsTerminal;
 use std::process::ExitCode;
+
+/// So many seeds must have made every kind of fault.
+const SEEDS_FOR_ALL_KINDS: usize = 1_000;
 
 /// Simulates whole cells on the production machines and checks the invariants after every step.
 #[derive(Debug, Parser)]
 #[command(name = "escape-sim", version)]
 struct Arguments {
-    /// How many seeds to run.
+    /// How many seeds to run; with --mutants, how many of each at the most.
     #[arg(long, default_value_t = 200)]
     seeds: u64,
     /// The first seed.
@@ -20,6 +24,9 @@ struct Arguments {
     /// Run this seed only, twice, and compare.
     #[arg(long)]
     seed: Option<u64>,
+    /// Run each seed twice: the traces must be equal.
+    #[arg(long)]
+    twice: bool,
     /// Print every step (with --seed).
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -29,6 +36,12 @@ struct Arguments {
     /// Break the machines on purpose, and stop at the first seed that finds it.
     #[arg(long)]
     mutant: Option<Mutant>,
+    /// Look for every deliberate fault, and print how soon each is found.
+    #[arg(long, conflicts_with_all = ["seed", "mutant", "twice"])]
+    mutants: bool,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
     /// Report as JSON.
     #[arg(long)]
     json: bool,
@@ -38,6 +51,7 @@ fn main() -> ExitCode {
     let a = Arguments::parse();
     let result = match a.seed {
         Some(seed) => one(&a, seed),
+        None if a.mutants => hunt(&a),
         None => many(&a),
     };
     match result {
@@ -64,45 +78,60 @@ fn one(a: &Arguments, seed: u64) -> Result<()> {
 }
 
 fn many(a: &Arguments) -> Result<()> {
-    let (mut steps, mut served, mut activations, mut claims, mut again, mut lost, mut gave_up) = (0, 0, 0, 0, 0, 0, 0);
-    let (mut quarantined, mut poisonings) = (0, 0);
-    for seed in a.from..a.from + a.seeds {
-        let outcome = run(plan(a, seed));
-        steps += outcome.steps;
-        served += outcome.served;
-        activations += outcome.activations;
-        claims += outcome.claims;
-        again += outcome.leases_again;
-        quarantined += outcome.quarantined;
-        poisonings += outcome.poisonings;
-        lost += outcome.lost_groups;
-        gave_up += outcome.given_up;
-        if outcome.violation.is_some() {
+    let batch = Batch { seeds: a.from..a.from.saturating_add(a.seeds), threads: a.threads, twice: a.twice };
+    let shown = std::io::stderr().is_terminal();
+    let progress = |done: u64| {
+        if shown {
+            eprint!("\r{done} of {} seeds", a.seeds);
+        }
+    };
+    let BatchResult { tally, found } = batch.run(&|seed| plan(a, seed), &progress);
+    if shown {
+        eprint!("\r\x1b[K");
+    }
+    match found {
+        Some(Found::Violation(outcome)) => {
             report(a, &outcome);
             return verdict(a, &outcome);
         }
+        Some(Found::Unequal { seed, hashes: [first, second] }) => {
+            bail!("seed {seed} ran differently the second time: {first:x} and {second:x}")
+        }
+        None => {}
     }
     if a.json {
-        println!(
-            "{}",
-            serde_json::json!({
-                "seeds": a.seeds, "steps": steps, "served": served, "activations": activations,
-                "claims": claims, "leases_again": again, "quarantined": quarantined, "poisonings": poisonings, "lost_groups": lost, "given_up": gave_up, "violations": 0,
-            })
-        );
+        println!("{}", tally.json());
     } else {
-        println!(
-            "{} seeds, {steps} steps, {served} replies, {activations} activations, {claims} groups claimed, \
-             {lost} legally lost, {again} leases given again, \
-             {poisonings} requests killed a guest, {quarantined} slices given up, \
-             {gave_up} sessions given up: no violation",
-            a.seeds
-        );
+        println!("{}", tally.text());
+        println!("no violation{}", if a.twice { ", all traces equal" } else { "" });
     }
     if let Some(mutant) = a.mutant {
         bail!("the deliberate fault {mutant} was not found in {} seeds", a.seeds);
     }
+    let unmade = tally.unmade();
+    if tally.seeds() >= SEEDS_FOR_ALL_KINDS && !unmade.is_empty() {
+        bail!("faults that were never made: {}", unmade.join(", "));
+    }
     Ok(())
+}
+
+fn hunt(a: &Arguments) -> Result<()> {
+    let mut missed = Vec::new();
+    if !a.json {
+        println!("{}", Hunt::head());
+    }
+    for mutant in Mutant::ALL {
+        let hunt = Hunt::run(mutant, a.seeds, a.events, a.threads);
+        if a.json {
+            println!("{}", hunt.json())
+        } else {
+            println!("{}", hunt.line())
+        }
+        if hunt.found.is_none() {
+            missed.push(mutant.name());
+        }
+    }
+    if missed.is_empty() { Ok(()) } else { bail!("not found in {} seeds: {}", a.seeds, missed.join(", ")) }
 }
 
 fn report(a: &Arguments, o: &Outcome) {

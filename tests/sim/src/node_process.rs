@@ -180,7 +180,7 @@ impl World {
 
     /// Gives the engine an event and carries out what it wants.
     pub fn feed(&mut self, n: usize, event: Event) {
-        let now = self.now;
+        let now = self.time_at(Endpoint::Node(n));
         let Some(p) = self.nodes[n].process.as_mut() else { return };
         p.turns += 1;
         let mut out = Vec::new();
@@ -243,7 +243,7 @@ impl World {
     }
 
     fn beat(&mut self, n: usize, life: u64) {
-        let now = self.now;
+        let now = self.time_at(Endpoint::Node(n));
         let count = self.nodes.len();
         let Some(p) = self.process(n, life) else { return };
         let suspects = p.suspicion.suspects(now);
@@ -261,7 +261,7 @@ impl World {
 
     /// A heartbeat reaches a process.
     pub fn beat_arrives(&mut self, to: Endpoint, beat: Beat) {
-        let now = self.now;
+        let now = self.time_at(to);
         match to {
             Endpoint::Node(n) => {
                 if let Some(p) = self.nodes[n].process.as_mut() {
@@ -356,7 +356,7 @@ impl World {
     }
 
     fn orchestrator_message(&mut self, n: usize, message: FromOrchestrator) {
-        let now = self.now;
+        let now = self.time_at(Endpoint::Node(n));
         let place = &mut self.nodes[n];
         let Some(p) = place.process.as_mut() else { return };
         match message {
@@ -376,7 +376,7 @@ impl World {
                 }
                 p.take_leases(leases);
                 if let Some(b) = &buckets {
-                    p.buckets = b.clone();
+                    p.buckets.clone_from(b);
                 }
                 self.feed(n, Event::Records { nodes, groups, quarantine, buckets });
             }

@@ -6,7 +6,6 @@ use crate::node_process::NodeProcess;
 use crate::service::Session;
 use crate::vmm::Vmm;
 use crate::world::World;
-use escape_engine::Mutant;
 use escape_engine::edge::GroupSteering;
 use escape_engine::node::PlugSlice;
 use escape_engine::store::{Changes, Key, Record, StoreState};
@@ -21,6 +20,9 @@ pub struct Violation {
     /// What happened.
     pub detail: String,
 }
+
+/// Records of the groups that a transaction changes, as they were before it.
+pub type GroupsBefore = BTreeMap<GroupId, GroupRecord>;
 
 /// The truth about a slice.
 #[derive(Clone, Debug)]
@@ -138,7 +140,7 @@ impl Oracle {
     }
 
     /// A transaction is in the store (I2, I4).
-    pub fn judge_store(&mut self, before: &StoreState, after: &StoreState, changes: &Changes, broken: Option<Mutant>) {
+    pub fn judge_store(&mut self, before: &GroupsBefore, after: &StoreState, changes: &Changes) {
         for record in &changes.put {
             if let Record::Quarantine(r) = record
                 && r.given_up
@@ -148,7 +150,7 @@ impl Oracle {
             }
             let Record::Group(new) = record else { continue };
             let detail = |what: &str| format!("group {}: {what}: {new:?}", new.group);
-            let old = before.group(new.group);
+            let old = before.get(&new.group).copied();
             let least = old.map_or(1, |o| o.epoch.0 + 1);
             if new.epoch.0 < least {
                 self.violate("I2", detail(&format!("epoch {least} at least was due")));
@@ -174,7 +176,6 @@ impl Oracle {
                 self.slices.values_mut().filter(|t| t.group == new.group).for_each(|t| t.lost = true);
             }
         }
-        let _ = broken;
     }
 }
 
@@ -195,7 +196,7 @@ impl World {
 
     /// A group is lost only once neither life that its record names can still bring its copy, or both have had their
     /// time to (I5).
-    pub fn judge_lost(&mut self, before: &StoreState, changes: &Changes) {
+    pub fn judge_lost(&mut self, before: &GroupsBefore, changes: &Changes) {
         let (now, after) = (self.now, &self.store.state);
         let mut found = Vec::new();
         for record in &changes.put {
@@ -207,14 +208,16 @@ impl World {
                 Record::Group(r) if r.mode == Mode::Lost => r,
                 _ => continue,
             };
-            let old = before.group(new.group).filter(|o| o.owner == new.owner);
+            let old = before.get(&new.group).copied().filter(|o| o.owner == new.owner);
             let named = [Some(new.owner), old.and_then(|o| o.standby)];
             let died = named.iter().flatten().filter_map(|m| self.oracle.died_at.get(m)).max();
             for member in named.into_iter().flatten() {
                 let latest = after.node(member.node).is_some_and(|n| n.member == member);
                 let process = self.nodes[usize::from(member.node.0)].process.as_ref();
                 let remembers = process.is_some_and(|p| p.engine.me().or(p.former) == Some(member));
-                if latest && remembers && died.is_none_or(|at| now < at + CLAIM_US) {
+                // For a clock that has jumped the time may be over.
+                let jumped = |at: u64| self.clocks.orchestrator_jumped_at.is_some_and(|jump| jump >= at);
+                if latest && remembers && died.is_none_or(|&at| now < at + CLAIM_US && !jumped(at)) {
                     found.push(format!("group {} is lost, although {member} remembers it: {old:?}", new.group));
                 }
             }

@@ -1,7 +1,9 @@
 //! The cell, its clients, and time.
 
 use crate::clients::Client;
+use crate::clocks::Clocks;
 use crate::control::{EdgeProcess, Fabric, OrchestratorProcess, Store};
+use crate::fault_kind::FaultKind;
 use crate::faults::Fault;
 use crate::network::{Endpoint, Link, links};
 use crate::node_process::{Local, NodeProcess};
@@ -12,7 +14,7 @@ use escape_engine::edge::GroupSteering;
 use escape_engine::{Micros, Mutant};
 use escape_proto::{Beat, EdgeReply, EdgeRequest, FromOrchestrator, Member, PeerMessage, Revision, ToOrchestrator};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 /// What one run is.
 #[derive(Clone, Debug)]
@@ -84,7 +86,8 @@ pub enum Happening {
 struct Scheduled {
     at: Micros,
     order: u64,
-    what: Happening,
+    /// In a box, because the queue moves its entries about.
+    what: Box<Happening>,
 }
 
 impl PartialEq for Scheduled {
@@ -156,7 +159,11 @@ pub struct World {
     /// Sessions of links so far.
     pub last_session: u64,
     /// Chances per kind of fault in this run.
-    pub fault_mix: BTreeMap<u8, u64>,
+    pub fault_mix: [u64; FaultKind::COUNT],
+    /// How often each kind was made.
+    pub faults_made: [u64; FaultKind::COUNT],
+    /// What each process takes for the time.
+    pub clocks: Clocks,
     queue: BinaryHeap<Reverse<Scheduled>>,
     order: u64,
 }
@@ -169,6 +176,7 @@ impl World {
         let shared_host = n == 4 && rng.one_in(3);
         let host = |i: usize| if shared_host && i == 3 { "host0".to_owned() } else { format!("host{i}") };
         let nodes = (0..n).map(|i| NodePlace { host: host(i), process: None, seen: Revision(0) }).collect();
+        let clocks = Clocks::new(n, &mut rng);
         let mut world = Self {
             plan,
             now: 1_000,
@@ -189,7 +197,9 @@ impl World {
             hash: 0,
             last_life: 0,
             last_session: 0,
-            fault_mix: BTreeMap::new(),
+            fault_mix: [0; FaultKind::COUNT],
+            faults_made: [0; FaultKind::COUNT],
+            clocks,
             queue: BinaryHeap::new(),
             order: 0,
         };
@@ -224,7 +234,7 @@ impl World {
     /// Something will happen at a time.
     pub fn at(&mut self, at: Micros, what: Happening) {
         self.order += 1;
-        self.queue.push(Reverse(Scheduled { at, order: self.order, what }));
+        self.queue.push(Reverse(Scheduled { at, order: self.order, what: Box::new(what) }));
     }
 
     /// Lets one thing happen. `false`: nothing is left.
@@ -232,8 +242,9 @@ impl World {
         let Some(Reverse(next)) = self.queue.pop() else { return false };
         self.now = next.at;
         self.hash = (self.hash.rotate_left(5) ^ next.at ^ next.order ^ self.rng.mark()).wrapping_mul(0x1000_0000_01b3);
+        let what = *next.what;
         let timer = matches!(
-            next.what,
+            what,
             Happening::Local { what: Local::Tick | Local::Beat, .. }
                 | Happening::Beat { .. }
                 | Happening::OrchestratorTick { .. }
@@ -243,9 +254,9 @@ impl World {
         );
         if !timer {
             self.steps += 1;
-            self.tell(|| format!("{:?}", next.what));
+            self.tell(|| format!("{what:?}"));
         }
-        self.dispatch(next.what);
+        self.dispatch(what);
         true
     }
 
