@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod execute;
 mod exported;
+mod flow_report;
 mod groups;
 mod guest;
 mod guest_watch;

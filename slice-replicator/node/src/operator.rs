@@ -76,7 +76,10 @@ impl Node {
                 self.stopping = true;
                 serde_json::json!({ "ok": true })
             }
-            other => serde_json::json!({ "error": format!("unknown command {other:?}") }),
+            other => match other.strip_prefix("flow ").map(str::parse) {
+                Some(Ok(client)) => self.flow_report(client),
+                _ => serde_json::json!({ "error": format!("unknown command {other:?}") }),
+            },
         }
     }
 

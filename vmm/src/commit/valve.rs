@@ -363,6 +363,14 @@ impl Valve {
         self.holding.iter().filter_map(|slot| self.outputs.get(*slot as usize)?.queue.oldest_us()).min()
     }
 
+    /// What the valve knows of a slot's output, in words: for people who look for a fault.
+    pub fn report(&self, slot: u32) -> Option<String> {
+        self.outputs.get(slot as usize).map(|o| {
+            let (held, need, captured, waiting) = (o.queue.len(), o.need_max, o.captured, o.in_waiting);
+            format!("{held} held, need {need}, captured {captured:?}, waiting {waiting}, committed {:?}", o.committed)
+        })
+    }
+
     /// Frames that a slot holds.
     pub fn held_frames(&self, slot: u32) -> usize {
         self.outputs.get(slot as usize).map_or(0, |o| o.queue.len())

@@ -208,6 +208,11 @@ impl NodeEngine {
         })
     }
 
+    /// An owned slice's place in the ledger, in words: for people who look for a fault.
+    pub fn slice_report(&self, slice: SliceId) -> Option<String> {
+        self.ledger.get(slice).map(|entry| format!("{entry:?}"))
+    }
+
     /// Owned slices by group and protection; likewise for figures.
     pub fn group_tallies(&self) -> BTreeMap<GroupId, SliceTally> {
         let mut tallies: BTreeMap<GroupId, SliceTally> = BTreeMap::new();

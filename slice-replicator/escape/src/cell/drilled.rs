@@ -164,6 +164,19 @@ impl Cell for LocalCell {
         Ok(self.reprotection())
     }
 
+    fn tell_of_client(&mut self, client: SocketAddr) -> Vec<String> {
+        let mut told = Vec::new();
+        for node in 0..self.plan.nodes {
+            let said = self.node(node).and_then(|n| n.ask(&format!("flow {client}"), ANSWER_LIMIT));
+            told.push(format!("node {node}: {}", said.unwrap_or_else(|error| error.to_string())));
+        }
+        let table = FabricConfig::new("", SERVICE_IP, SERVICE_MAC, &[]).table;
+        let flows = Fabric::flows_in_force(&self.network.edge, &table).unwrap_or_default();
+        let groups: Vec<_> = flows.iter().filter(|(f, _)| SocketAddr::V4(f.client) == client).map(|(_, g)| g).collect();
+        told.push(format!("edge: its flows have the groups {groups:?}"));
+        told
+    }
+
     fn client_namespace(&self) -> Enter {
         match self.network.clients.try_clone() {
             Ok(namespace) => Box::new(move || enter_fd(namespace.as_fd().as_raw_fd())),

@@ -93,6 +93,12 @@ pub trait Cell {
     /// Waits until every slice has a standby again.
     fn wait_reprotected(&mut self, limit: Duration) -> Result<Reprotection, CellError>;
 
+    /// What the parts of the cell know of a client's connection, a line each: for people who look for a fault.
+    fn tell_of_client(&mut self, client: SocketAddr) -> Vec<String> {
+        let _ = client;
+        Vec::new()
+    }
+
     /// Makes the calling thread one that lives in the clients' network namespace.
     fn client_namespace(&self) -> Enter;
 

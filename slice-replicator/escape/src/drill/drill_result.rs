@@ -5,6 +5,7 @@ use super::must::Must;
 use super::report::Report;
 use super::verdict::Verdict;
 use crate::load::LoadOutcome;
+use std::net::SocketAddr;
 
 /// The end of a drill.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct DrillResult {
     pub load: LoadOutcome,
     /// What had to hold.
     pub must: Must,
+    /// Clients of sessions that were given up, and what the cell knew of them at the end.
+    pub told_of: Vec<(SocketAddr, Vec<String>)>,
 }
 
 impl DrillResult {

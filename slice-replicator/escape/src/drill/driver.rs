@@ -19,6 +19,8 @@ use crate::load::{LoadHandle, LoadPlan, Tally};
 
 /// How long the cell may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// Clients of sessions that were given up of which the cell is asked what it knows.
+const CLIENTS_TOLD_MAX: usize = 4;
 /// How long the sessions may take to open, beside the time that their pace needs.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -57,7 +59,9 @@ fn hold_inner(cell: &mut dyn Cell, plan: &DrillPlan, progress: &Progress) -> Res
     progress.say("checking every session");
     let outcome = load.finish()?;
     settle(&mut rounds, &outcome.of_failed_node, &outcome.others, outcome.requests);
-    Ok(DrillResult { rounds, load: outcome, must: plan.must })
+    let given_up = outcome.given_up.iter().take(CLIENTS_TOLD_MAX);
+    let told_of = given_up.map(|client| (*client, cell.tell_of_client(*client))).collect();
+    Ok(DrillResult { rounds, load: outcome, must: plan.must, told_of })
 }
 
 fn load_plan(cell: &dyn Cell, plan: &DrillPlan) -> LoadPlan {

@@ -112,6 +112,10 @@ fn tell_load(text: &mut String, result: &DrillResult, plan: &DrillPlan) -> std::
     if load.described.len() > VIOLATIONS_SHOWN {
         writeln!(text, "  and more")?;
     }
+    for (client, told) in &result.told_of {
+        writeln!(text, "  client {client}:")?;
+        told.iter().try_for_each(|line| writeln!(text, "    {line}"))?;
+    }
     writeln!(text, "seed {}", plan.seed)?;
     let word = if result.verdict().is_pass() { "PASS" } else { "FAIL" };
     writeln!(text, "verdict: {word}")

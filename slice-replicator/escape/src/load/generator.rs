@@ -264,6 +264,7 @@ impl Generator {
             others: self.ledger.others,
             excused: self.ledger.excused,
             described: self.ledger.described.clone(),
+            given_up: self.ledger.given_up(),
             latency_us: self.ledger.latency_us.clone(),
             cpu_us: cpu.tv_sec.unsigned_abs() * 1_000_000 + cpu.tv_nsec.unsigned_abs() / 1_000,
         }

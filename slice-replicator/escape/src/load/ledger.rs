@@ -104,6 +104,11 @@ impl Ledger {
         }
     }
 
+    /// The clients of sessions that were given up, [`DESCRIBED_MAX`] at the most.
+    pub fn given_up(&self) -> Vec<SocketAddr> {
+        self.given_up.keys().take(DESCRIBED_MAX).copied().collect()
+    }
+
     /// `session`, which lives, is lost with its group, with `unanswered` requests.
     pub fn excuse(&mut self, session: usize, unanswered: u64) {
         self.in_flight = self.in_flight.saturating_sub(unanswered);

@@ -1,5 +1,7 @@
 //! What a run came to.
 
+use std::net::SocketAddr;
+
 use hdrhistogram::Histogram;
 
 use super::violation::Tally;
@@ -27,6 +29,8 @@ pub struct LoadOutcome {
     pub excused: u64,
     /// The first violations in words.
     pub described: Vec<String>,
+    /// Clients' addresses of the first sessions that were given up; at most [`super::ledger::DESCRIBED_MAX`].
+    pub given_up: Vec<SocketAddr>,
     /// Scheduled sending to complete reply, µs.
     pub latency_us: Histogram<u64>,
     /// Processor time of the generator's thread, µs.
