@@ -138,9 +138,10 @@ impl Vmm {
         own.into_iter().chain(self.standby.get(&slice).map(|i| i.state)).max_by_key(|s| s.count)
     }
 
-    /// Oldest held frame.
-    pub fn oldest_held(&self) -> Option<u64> {
-        self.valve.values().filter_map(|q| q.front().map(|h| h.since)).min()
+    /// The slice of the oldest held frame, and when it was queued.
+    pub fn oldest_held(&self) -> Option<(SliceId, u64)> {
+        let fronts = self.valve.iter().filter_map(|(slice, queue)| Some((*slice, queue.front()?.since)));
+        fronts.min_by_key(|(_, since)| *since)
     }
 
     /// Keeps the images and what was mirrored for them.

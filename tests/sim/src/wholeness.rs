@@ -52,8 +52,9 @@ impl World {
     fn left_over_in_nodes(&self) -> Option<String> {
         for (n, place) in self.nodes.iter().enumerate() {
             let Some(p) = &place.process else { continue };
-            if let Some(since) = p.vmm.oldest_held().filter(|s| self.now > s + 500_000) {
-                return Some(format!("node {n} has held a frame since {since}"));
+            if let Some((slice, since)) = p.vmm.oldest_held().filter(|(_, since)| self.now > since + 500_000) {
+                let ledger = p.engine.slice_report(slice);
+                return Some(format!("node {n} has held a frame of slice {slice} since {since}: {ledger:?}"));
             }
             if p.vmm.bodies.len() > 64 {
                 return Some(format!("node {n} keeps {} bodies", p.vmm.bodies.len()));

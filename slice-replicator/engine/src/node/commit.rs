@@ -214,6 +214,11 @@ impl NodeEngine {
             {
                 moved.position = e.position;
             }
+            // It came from behind: who has not looked at it yet must not pass it over.
+            for role in [Role::Standby, Role::Candidate] {
+                let pump = g.pump_mut(role);
+                pump.cursor = pump.cursor.min(e.position);
+            }
         }
         for role in [Role::Standby, Role::Candidate] {
             if e.track(role).full.is_some() {

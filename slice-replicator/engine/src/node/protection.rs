@@ -100,7 +100,12 @@ impl NodeEngine {
             out.push(Command::RequestFlip { group, epoch: g.record.epoch });
         }
         for role in [Role::Standby, Role::Candidate] {
-            let due = self.owned.get_mut(&group).and_then(|g| g.pump_mut(role).resume_at).is_some_and(|at| now >= at);
+            let fulls_max = self.config.fulls_max;
+            let due = self.owned.get_mut(&group).is_some_and(|g| {
+                let (members, pump) = (g.members.len(), *g.pump_mut(role));
+                // Without a pause it goes on by acknowledgements, unless the slice that was on its way is gone.
+                pump.resume_at.map_or(pump.cursor < members && pump.in_flight < fulls_max, |at| now >= at)
+            });
             if due {
                 self.pump(now, group, role, out);
             }

@@ -466,3 +466,56 @@ fn what_the_recorded_standby_lacks_does_not_wait_for_a_share_of_the_link() {
     rig.on(Event::PeerDown(PEER));
     assert!(matches!(rig.on(Event::PeerUp(PEER))[..], [Command::SendFull { to: PEER, .. }]));
 }
+
+/// A paired group with six slices, of which the standby has nothing after a broken link; the slots that full copies were
+/// sent of, by `copies`.
+fn six_behind() -> (Rig, Vec<u32>) {
+    let mut rig = Rig::paired();
+    for slot in 0..6 {
+        let (slice, flow) = (SliceId { slot, inc: 1 << 32 }, Flow { port: 5_000 + slot as u16, ..FLOW });
+        let (kind, chain) = (BodyKind::Create, chain(1));
+        rig.on(Event::Captured { group: G, slice, kind, generation: 1, rcv_covered: 0, flow, chain });
+    }
+    rig.on(Event::PeerDown(PEER));
+    let sent = copies(&rig.on(Event::PeerUp(PEER)));
+    (rig, sent)
+}
+
+fn copies(out: &[Command]) -> Vec<u32> {
+    let copy = |c: &Command| match c {
+        Command::SendFull { to: PEER, head } => Some(head.slice.slot),
+        _ => None,
+    };
+    out.iter().filter_map(copy).collect()
+}
+
+fn give_up(rig: &mut Rig, slot: u32) -> Vec<u32> {
+    let slice = SliceId { slot, inc: 1 << 32 };
+    copies(&rig.on(Event::Quarantined { group: G, slice, cause: "lies".to_owned() }))
+}
+
+#[test]
+fn a_slice_that_takes_the_place_of_one_that_ended_still_gets_its_full_copy() {
+    let (mut rig, mut sent) = six_behind();
+    assert_eq!(sent, [0, 1, 2, 3], "as many as may be on their way");
+    // The last slice takes the first one's place, which the copies have passed.
+    sent.extend(give_up(&mut rig, 0));
+    for slot in 1..4 {
+        let slice = SliceId { slot, inc: 1 << 32 };
+        let ack = Ack { group: G, epoch: Epoch(2), slice, no: CheckpointNo(1), chain: chain(1) };
+        sent.extend(copies(&rig.on(Event::Acked { from: PEER, ack })));
+    }
+    sent.sort_unstable();
+    assert_eq!(sent, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn full_copies_go_on_when_all_that_were_on_their_way_belong_to_slices_that_ended() {
+    let (mut rig, mut sent) = six_behind();
+    for slot in 0..4 {
+        sent.extend(give_up(&mut rig, slot));
+    }
+    sent.extend(copies(&rig.on(Event::Tick)));
+    sent.sort_unstable();
+    assert_eq!(sent, [0, 1, 2, 3, 4, 5]);
+}
