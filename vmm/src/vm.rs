@@ -24,10 +24,14 @@ use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const BOOT_VCPU: u64 = 0;
+/// Looks for a moment at which the guest works on no slice, and the time between two: 20 ms in all, then it hangs as it is.
+const UNREFERENCED_TRIES_MAX: u32 = 200;
+const UNREFERENCED_RETRY: Duration = Duration::from_micros(100);
 
 /// Descriptors for the I/O thread's poll loop. They stay the same over restarts and are valid as long as the [`Vm`].
 #[derive(Clone, Copy, Debug)]
@@ -224,15 +228,25 @@ impl Vm {
         }
     }
 
-    /// Breaks the guest, for drills.
+    /// Breaks the guest, for drills. A hang is made while the guest works on no slice: under a reference it would be that
+    /// slice's loop, which ends the slice and leaves the guest alive.
     pub fn inject_fault(&mut self, fault: Fault) -> Result<(), VmError> {
-        match &self.vcpu {
-            VcpuPlace::Running(thread) => {
-                thread.inject(Injection { fault, loop_at: self.loop_at });
-                Ok(())
+        let VcpuPlace::Running(thread) = &self.vcpu else { return Err(VmError::WrongTime("not running")) };
+        let injection = Injection { fault, loop_at: self.loop_at };
+        for _ in 0..UNREFERENCED_TRIES_MAX {
+            if fault != Fault::Spin {
+                break;
             }
-            _ => Err(VmError::WrongTime("not running")),
+            if thread.pause() && self.slots.references() == 0 {
+                thread.inject(injection);
+                thread.resume();
+                return Ok(());
+            }
+            thread.resume();
+            std::thread::sleep(UNREFERENCED_RETRY);
         }
+        thread.inject(injection);
+        Ok(())
     }
 
     /// Types into the guest's console; returns how many bytes it took.

@@ -26,6 +26,11 @@ impl SlotTable {
         self.arena.discard(slot)
     }
 
+    /// References held on all slots. Looks at each word: not for the commit path.
+    pub fn references(&self) -> u64 {
+        (0..self.n_slots()).filter_map(|slot| self.word(slot)).map(|word| u64::from(word.refs())).sum()
+    }
+
     /// Whether the slot's lease is mapped here, so that a slice can be plugged into it.
     pub fn is_mapped(&self, slot: u32) -> bool {
         slot < self.arena.n_slots() && self.arena.is_leased(slot / escape_abi::layout::LEASE_SLOTS)
@@ -102,9 +107,10 @@ mod tests {
     #[test]
     fn words_and_holds_of_missing_slots_are_ignored() {
         let t = table(&[]);
+        assert_eq!(t.references(), 0);
         t.set_word(9, SlotWord::new(3, 1));
         t.set_hold(9, true);
-        assert_eq!(t.word(9), Some(SlotWord::new(3, 1)));
+        assert_eq!((t.word(9), t.references()), (Some(SlotWord::new(3, 1)), 1));
         for slot in [4 * LEASE_SLOTS, u32::MAX] {
             t.set_word(slot, SlotWord::new(1, 0));
             t.set_hold(slot, true);
