@@ -52,10 +52,8 @@ impl Cell for LocalCell {
             }
             Fault::Stop => self.node(node)?.signal(libc::SIGCONT)?,
             Fault::Link => self.network.set_links(node, true)?,
-            Fault::Guest | Fault::Spin => {
-                // The answer to the fault itself.
-                let _ = self.node(node)?.answer(ANSWER_LIMIT);
-            }
+            // Its machine has started it again.
+            Fault::Guest | Fault::Spin => {}
         }
         self.hurt.retain(|hurt| hurt.node != node);
         Ok(())

@@ -35,8 +35,10 @@ pub fn hostile_bytes() {
     let service = cell.service_addresses().http;
     let before = Counters::of(&mut cell);
     let over = AtomicBool::new(false);
+    // Before the attack: a SYN that is lost comes again after a second, longer than the attack lasts.
+    let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| Session::open(&clients, service)).collect();
     let (requests, longest) = thread::scope(|scope| {
-        let load = scope.spawn(|| count_until(&over, &clients, service));
+        let load = scope.spawn(|| count_until(&over, &mut sessions));
         attack(&attackers);
         over.store(true, Ordering::Relaxed);
         load.join().unwrap()
@@ -107,12 +109,11 @@ fn forge_heartbeats(from: &NetNs, random: &[u8]) {
 }
 
 /// Sessions count until it is over; returns how many requests there were and the longest wait for a reply.
-fn count_until(over: &AtomicBool, clients: &NetNs, service: SocketAddr) -> (u64, Duration) {
-    let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| Session::open(clients, service)).collect();
+fn count_until(over: &AtomicBool, sessions: &mut [Session]) -> (u64, Duration) {
     let mut requests = 0;
     let begun = Instant::now();
     while !over.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60) {
-        for session in &mut sessions {
+        for session in sessions.iter_mut() {
             session.count();
             requests += 1;
         }
