@@ -185,14 +185,29 @@ impl NodeEngine {
         }
         let last = e.last.0;
         let committed = (!need.standby || e.standby.acked >= last) && (!need.candidate || e.candidate.acked >= last);
-        if e.closing && !e.closed && committed {
-            e.closed = true;
-            out.push(Command::Closed { group: e.group, slice });
-        }
         // A candidate that has an image of it must hear of the CLOSE before the record may name it.
         let lingers = g.candidate().is_some() && e.candidate.touched && e.candidate.acked < last;
-        if e.closed && !lingers {
+        let (group, closes, closed) = (e.group, e.closing && !e.closed && committed, e.closed);
+        if closes && lingers && !self.ledger.has_place(SliceId { inc: slice.inc + 1, ..slice }) {
+            // The slot is full of such slices: given back now, its next one would have no place here.
+            self.crowded.insert(slice);
+            return;
+        }
+        if closes {
+            if let Some(e) = self.ledger.get_mut(slice) {
+                e.closed = true;
+            }
+            out.push(Command::Closed { group, slice });
+        }
+        if (closes || closed) && !lingers {
             self.remove_slice(slice);
+        }
+    }
+
+    /// Looks again at slices whose slots were full.
+    pub(super) fn settle_crowded(&mut self, out: &mut Vec<Command>) {
+        for slice in std::mem::take(&mut self.crowded) {
+            self.settle(slice, false, out);
         }
     }
 

@@ -13,7 +13,7 @@ use super::view::RecordsView;
 use super::waiting::{Waiting, WaitingRoom};
 use crate::{Micros, Mutant};
 use escape_proto::{Epoch, GroupId, GroupRecord, Incarnation, Member, Mode, NodeId, SliceId, Suspect};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Owner of some groups, standby of others (T1–T8, T10, T11 as far as a node takes part in them).
 ///
@@ -36,6 +36,9 @@ pub struct NodeEngine {
     pub(super) applying: BTreeMap<GroupId, u32>,
     pub(super) waiting: WaitingRoom,
     pub(super) quarantine: Quarantine,
+    /// Slices whose CLOSE is committed, but whose slots hold too many that have ended to be given out again. Bounded by the
+    /// cell's slots.
+    pub(super) crowded: BTreeSet<SliceId>,
     pub(super) guest_up: bool,
     pub(super) guest_reported_at: Option<Micros>,
     /// No sync begins before this time.
@@ -72,6 +75,7 @@ impl NodeEngine {
             applying: BTreeMap::new(),
             waiting,
             quarantine: Quarantine::default(),
+            crowded: BTreeSet::new(),
             guest_up: false,
             guest_reported_at: None,
             calm_until: 0,

@@ -20,6 +20,7 @@ impl NodeEngine {
             self.repeat(now, group, out);
             self.drive_group(now, group, out);
         }
+        self.settle_crowded(out);
         self.report_guest(now, out);
         self.tell_quarantine(now, out);
         self.plug_next_suspect(now, out);

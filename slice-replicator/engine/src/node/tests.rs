@@ -519,3 +519,41 @@ fn full_copies_go_on_when_all_that_were_on_their_way_belong_to_slices_that_ended
     sent.sort_unstable();
     assert_eq!(sent, [0, 1, 2, 3, 4, 5]);
 }
+
+/// A candidate that is slow keeps slices that have ended in the ledger. The slot must not be given out again when the ledger has
+/// no place for its next one: whoever got it would never be captured.
+#[test]
+fn a_slot_full_of_slices_that_ended_is_not_given_back() {
+    let mut rig = Rig::joined();
+    rig.record(GroupRecord::fresh(G, ME));
+    rig.on(Event::GateClosed { group: G, epoch: Epoch(1) });
+    rig.on(Event::Flipped { group: G, epoch: Epoch(1) });
+    // One whose copy stays on its way keeps the group from naming the candidate.
+    let (slice, flow) = (SliceId { slot: 1, inc: 1 << 32 }, Flow { port: 5_000, ..FLOW });
+    let (kind, first) = (BodyKind::Create, chain(1));
+    rig.on(Event::Captured { group: G, slice, kind, generation: 1, rcv_covered: 0, flow, chain: first });
+    assert_eq!(copies(&rig.on(Event::PeerUp(PEER))), [1]);
+    let short = |rig: &mut Rig, inc: u64| -> bool {
+        let slice = SliceId { inc: 1 << 32 | inc, ..SLICE };
+        let mut closed = false;
+        for (generation, kind) in [(1, BodyKind::Create), (2, BodyKind::Close)] {
+            let (flow, chain) = (FLOW, chain(generation));
+            let event = Event::Captured { group: G, slice, kind, generation, rcv_covered: 0, flow, chain };
+            let out = rig.on(event);
+            assert!(
+                out.iter().any(|c| matches!(c, Command::Send { to: PEER, head } if head.slice == slice)),
+                "{inc}: {out:?}"
+            );
+            closed |= out.iter().any(|c| matches!(c, Command::Closed { slice: s, .. } if *s == slice));
+        }
+        closed
+    };
+    assert!((1..4).all(|inc| short(&mut rig, inc)));
+    assert!(!short(&mut rig, 4), "a fifth would have no place");
+    let first = SliceId { inc: 1 << 32 | 1, ..SLICE };
+    let ack = Ack { group: G, epoch: Epoch(1), slice: first, no: CheckpointNo(2), chain: chain(2) };
+    rig.on(Event::Acked { from: PEER, ack });
+    let out = rig.on(Event::Tick);
+    assert!(out.iter().any(|c| matches!(c, Command::Closed { slice, .. } if slice.inc == 1 << 32 | 4)), "{out:?}");
+    assert!(!short(&mut rig, 5), "full again");
+}
