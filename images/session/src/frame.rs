@@ -1,12 +1,15 @@
 //! The frames that come in: which of them are TCP segments for us, and what they say.
 
 use escape_abi::message::Flow;
-use smoltcp::wire::{Ipv4Packet, TcpPacket};
+use smoltcp::wire::{Ipv4Packet, TcpPacket, TcpSeqNumber};
 
 pub(crate) const ETHERNET: usize = 14;
 const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
 const ETHERTYPE_ARP: [u8; 2] = [8, 6];
 const PROTOCOL_TCP: u8 = 6;
+
+/// Longest headers of IPv4 and TCP together, bytes.
+pub(crate) const HEADERS_MAX: usize = 120;
 
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
@@ -66,6 +69,21 @@ impl<'a> Segment<'a> {
             payload_len: u32::try_from(tcp.len() - tcp_header).ok()?,
             packet,
         })
+    }
+
+    /// The same segment without its payload and as if it began behind it: what is left of a FIN whose bytes are known already.
+    pub(crate) fn behind_payload<'b>(&self, into: &'b mut [u8; HEADERS_MAX]) -> Option<&'b [u8]> {
+        let len = self.packet.len().checked_sub(usize::try_from(self.payload_len).ok()?)?;
+        let packet = into.get_mut(..len)?;
+        packet.copy_from_slice(self.packet.get(..len)?);
+        let mut ip = Ipv4Packet::new_unchecked(&mut *packet);
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        ip.set_total_len(u16::try_from(len).ok()?);
+        ip.fill_checksum();
+        let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
+        tcp.set_seq_number(TcpSeqNumber(self.seq.wrapping_add(self.payload_len).cast_signed()));
+        tcp.fill_checksum(&from, &to);
+        Some(packet)
     }
 
     /// A connection request and nothing else.

@@ -59,6 +59,7 @@ impl SessionLayer {
         let heap = unsafe { self.memory.heap(key.slot) };
         let idle = self.idle_us > 0 && header.clock - session.active_at >= self.idle_us;
         tcp.with_pipe(base, |pipe| {
+            pipe.close_if_wanted();
             let active = match session.kind() {
                 Some(SessionKind::Http) => {
                     let (before, mut extent) = (session.http.requests, session.http.heap_extent);

@@ -2,7 +2,7 @@
 
 use crate::clock::{MS, SECOND};
 use crate::flows::FlowTable;
-use crate::frame::{FIN, RST, SYN, Segment};
+use crate::frame::{FIN, HEADERS_MAX, RST, SYN, Segment};
 use crate::host::Host;
 use crate::memory::Memory;
 use crate::slot::{MAGIC, SlotState, TCP_LAYER};
@@ -162,8 +162,10 @@ impl<H: Host> TcpLayer<H> {
                 if fin_alone_again(&mut state.tcp, s) {
                     return false;
                 }
+                let mut headers = [0; HEADERS_MAX];
+                let bare = if fin_behind_known(&state.tcp, s) { s.behind_payload(&mut headers) } else { None };
                 let now = Instant::from_micros(state.header.stack_now());
-                let mut device = OnePacket { packet: Some(s.packet), wire: &mut self.wire };
+                let mut device = OnePacket { packet: Some(bare.unwrap_or(s.packet)), wire: &mut self.wire };
                 state.tcp.with_set(|set| self.iface.poll_ingress_single(now, &mut device, set));
                 false
             }
@@ -349,6 +351,15 @@ fn fin_alone_again(tcp: &mut TcpState, s: &Segment<'_>) -> bool {
         socket.send_queue() == 0 && matches!(socket.state(), State::FinWait1 | State::Closing | State::LastAck)
     });
     fin_alone && s.flags & (SYN | FIN | RST) == 0 && s.payload_len == 0 && s.ack.wrapping_add(1) == tcp.snd_nxt()
+}
+
+/// A FIN that has not been taken, behind bytes that were: sent again together, because the acknowledgement of the bytes was lost. smoltcp
+/// 0.14 takes such a segment for an old one, and drops the FIN with it, however often it comes.
+fn fin_behind_known(tcp: &TcpState, s: &Segment<'_>) -> bool {
+    s.flags & (SYN | FIN | RST) == FIN
+        && s.payload_len > 0
+        && !tcp.fin_received()
+        && s.seq.wrapping_add(s.payload_len) == tcp.rcv_nxt()
 }
 
 /// Something is out that the peer has not acknowledged, or waits for its window.

@@ -9,6 +9,7 @@ pub(crate) struct Pipe<'a> {
     socket: &'a mut Socket<'static>,
     consumed: &'a mut u64,
     tx_end: &'a mut u32,
+    close_wanted: &'a mut u32,
     base: usize,
 }
 
@@ -17,9 +18,17 @@ impl<'a> Pipe<'a> {
         socket: &'a mut Socket<'static>,
         consumed: &'a mut u64,
         tx_end: &'a mut u32,
+        close_wanted: &'a mut u32,
         base: usize,
     ) -> Self {
-        Self { socket, consumed, tx_end, base }
+        Self { socket, consumed, tx_end, close_wanted, base }
+    }
+
+    /// Sends the FIN that waited, if all is acknowledged now.
+    pub(crate) fn close_if_wanted(&mut self) {
+        if *self.close_wanted != 0 {
+            self.close();
+        }
     }
 
     /// Bytes that can be read.
@@ -40,7 +49,7 @@ impl<'a> Pipe<'a> {
 
     /// The handshake is over, and we have not closed.
     pub(crate) fn may_write(&self) -> bool {
-        matches!(self.socket.state(), State::Established | State::CloseWait)
+        *self.close_wanted == 0 && matches!(self.socket.state(), State::Established | State::CloseWait)
     }
 
     /// Bytes that can be written at once.
@@ -94,8 +103,14 @@ impl<'a> Pipe<'a> {
         filled.unwrap_or(0)
     }
 
-    /// Sends FIN behind what was written.
+    /// Sends FIN behind what was written; if the peer has closed before, once all of that is acknowledged. smoltcp 0.14 does not
+    /// look at windows any more in LAST-ACK: with bytes still to send it would never hear that a closed window has opened.
     pub(crate) fn close(&mut self) {
+        if self.socket.state() == State::CloseWait && self.socket.send_queue() > 0 {
+            *self.close_wanted = 1;
+            return;
+        }
+        *self.close_wanted = 0;
         // smoltcp tells the position no more once it takes no more data.
         if let Some(at) = write_position(self.socket, self.base + TX_AT) {
             *self.tx_end = at;

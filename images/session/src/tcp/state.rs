@@ -64,6 +64,8 @@ pub(crate) struct TcpState {
     tx_end: u32,
     /// One of [`phase`].
     pub phase: u32,
+    /// 1: the session has closed, and our FIN waits until all is acknowledged.
+    close_wanted: u32,
 }
 
 /// What limits the time that a connection may take; also for those who must not touch the socket.
@@ -114,6 +116,7 @@ impl TcpState {
             tx: RingPart::default(),
             tx_end: 0,
             phase: phase::EMBRYONIC,
+            close_wanted: 0,
         };
         state.with_set(|set| set.add(socket));
         state
@@ -135,9 +138,10 @@ impl TcpState {
 
     /// The socket and the counters that a [`crate::tcp::Pipe`] keeps.
     pub(crate) fn with_pipe<R>(&mut self, base: usize, f: impl FnOnce(&mut crate::tcp::Pipe<'_>) -> R) -> R {
-        let (mut consumed, mut tx_end) = (self.consumed, self.tx_end);
-        let r = self.with_socket(|socket| f(&mut crate::tcp::Pipe::new(socket, &mut consumed, &mut tx_end, base)));
-        (self.consumed, self.tx_end) = (consumed, tx_end);
+        let (mut consumed, mut tx_end, mut wanted) = (self.consumed, self.tx_end, self.close_wanted);
+        let r = self
+            .with_socket(|socket| f(&mut crate::tcp::Pipe::new(socket, &mut consumed, &mut tx_end, &mut wanted, base)));
+        (self.consumed, self.tx_end, self.close_wanted) = (consumed, tx_end, wanted);
         r
     }
 
@@ -159,6 +163,10 @@ impl TcpState {
     pub(crate) fn rcv_nxt(&self) -> u32 {
         let bytes = self.consumed as u32; // modulo 2^32, as sequence numbers are
         self.irs.wrapping_add(1).wrapping_add(bytes).wrapping_add(self.unread).wrapping_add(self.fin_received)
+    }
+    /// The peer's FIN is in the slice's state.
+    pub(crate) const fn fin_received(&self) -> bool {
+        self.fin_received != 0
     }
     pub(crate) const fn snd_nxt(&self) -> u32 {
         self.snd_nxt

@@ -136,6 +136,70 @@ fn t13_every_segment_of_the_end_comes_twice() {
     }
 }
 
+/// The client has closed, its window is closed too, and opens again: in LAST-ACK smoltcp does not look at windows, so the FIN waits.
+#[test]
+fn t13_a_window_that_opens_after_the_client_has_closed_is_heard() {
+    for survives in Survives::ALL {
+        let mut world = world();
+        let flow = Raw::flow(&mut world, 1, HTTP);
+        let mut peer = Raw::connect(&mut world, flow, 5000, &[]);
+        peer.window = 700;
+        peer.send(&mut world, b"GET /bytes?n=3000 HTTP/1.1\r\nHost: x\r\n\r\n");
+        peer.close(&mut world);
+        let (_, mut got) = peer.take(&mut world);
+        assert!(!got.is_empty() && got.len() <= 700, "{}", got.len());
+        peer.window = 0;
+        peer.ack(&mut world);
+        world.turn(vec![], Some(survives));
+        world.failover();
+        // The new owner asks with a byte that there is no room for.
+        world.raw_take(flow);
+        peer.window = 0x7fff;
+        // Says nothing new but the window.
+        peer.ack(&mut world);
+        world.run_for(20 * MS);
+        let (seen, rest) = peer.take(&mut world);
+        got.extend(rest);
+        assert!(got.len() > 3000 && got.ends_with(&[pattern_byte(2999)]), "{survives:?}: {} bytes", got.len());
+        peer.ack(&mut world);
+        let (last, _) = peer.take(&mut world);
+        assert!(seen.iter().chain(&last).any(|s| s.flags & FIN != 0), "{seen:?} {last:?}");
+        peer.ack(&mut world);
+        assert_eq!((world.images.len(), world.guest.server.sessions()), (0, 0), "{survives:?}");
+    }
+}
+
+fn pattern_byte(at: u64) -> u8 {
+    let mut byte = [0];
+    pattern::fill(&mut byte, at);
+    byte[0]
+}
+
+/// Bytes whose acknowledgement was lost come again, and the FIN with them: the bytes are known, the FIN is not.
+#[test]
+fn t13_a_fin_behind_bytes_that_are_known_is_taken() {
+    for survives in Survives::ALL {
+        let mut world = world();
+        let flow = Raw::flow(&mut world, 1, HTTP);
+        let mut peer = Raw::connect(&mut world, flow, 5000, &[]);
+        peer.send(&mut world, COUNT);
+        let (_, got) = peer.take(&mut world);
+        assert!(got.ends_with(b"\r\n\r\n1\n"));
+        world.turn(vec![], Some(survives));
+        world.failover();
+        peer.next = peer.next.wrapping_sub(COUNT.len() as u32);
+        let again = peer.at(0, ACK | FIN, COUNT);
+        peer.next = peer.next.wrapping_add(COUNT.len() as u32 + 1);
+        world.raw_send(again);
+        world.run_for(20 * MS);
+        let (seen, more) = peer.take(&mut world);
+        assert!(more.is_empty(), "the request is not served again");
+        assert!(seen.iter().any(|s| s.flags & FIN != 0 && s.ack == peer.next), "{survives:?}: {seen:?}");
+        peer.ack(&mut world);
+        assert_eq!((world.images.len(), world.guest.server.sessions()), (0, 0), "{survives:?}");
+    }
+}
+
 /// The peer resets while a reply waits for its commit: the reply leaves or not as the commit says, the slice ends once, and no owner
 /// brings it back. The guest itself never sends an RST (the world checks every frame), so there is none to be held.
 #[test]
