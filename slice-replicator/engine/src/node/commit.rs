@@ -211,10 +211,11 @@ impl NodeEngine {
         }
     }
 
-    /// [`Self::settle`] for all slices of a group, after something that held all of them is gone.
+    /// [`Self::settle`] for all slices of a group, after something that held all of them is gone. Again for each: what was asked
+    /// meanwhile about output that repeats an old state had no answer.
     pub(super) fn settle_all(&mut self, group: GroupId, out: &mut Vec<Command>) {
         for slice in self.members(group) {
-            self.settle(slice, false, out);
+            self.settle(slice, true, out);
         }
     }
 

@@ -557,3 +557,24 @@ fn a_slot_full_of_slices_that_ended_is_not_given_back() {
     assert!(out.iter().any(|c| matches!(c, Command::Closed { slice, .. } if slice.inc == 1 << 32 | 4)), "{out:?}");
     assert!(!short(&mut rig, 5), "full again");
 }
+
+#[test]
+fn output_that_repeats_an_old_state_leaves_once_the_owner_knows_again_that_it_owns() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    assert_eq!(released(&rig.ack(PEER, 2, 1, chain(1))), Some(1));
+    rig.now += 1_000_000;
+    let out = rig.on(Event::Tick);
+    let nonce = out.iter().find_map(|c| match c {
+        Command::SendProbe { nonce, .. } => Some(*nonce),
+        _ => None,
+    });
+    let nonce = nonce.expect("after a pause the standby is asked");
+    // The guest sends its last reply once more: nothing has changed but the number of the capture.
+    let chain = chain(2);
+    let (kind, generation) = (BodyKind::Delta, 1);
+    rig.on(Event::Captured { group: G, slice: SLICE, kind, generation, rcv_covered: 0, flow: FLOW, chain });
+    assert_eq!(released(&rig.ack(PEER, 2, 2, chain)), None, "not before the answer");
+    let answer = Event::ProbeReply { from: PEER, group: G, epoch: Epoch(2), nonce, standing_by: true };
+    assert_eq!(released(&rig.on(answer)), Some(1));
+}
