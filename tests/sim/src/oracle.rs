@@ -208,7 +208,9 @@ impl World {
                 Record::Group(r) if r.mode == Mode::Lost => r,
                 _ => continue,
             };
-            let old = before.get(&new.group).copied().filter(|o| o.owner == new.owner);
+            // Two steps in one transaction: its owner had asked to go on alone (Solo) before it was lost.
+            let in_one_step = |o: &GroupRecord| o.owner == new.owner && new.epoch.0 == o.epoch.0 + 1;
+            let old = before.get(&new.group).copied().filter(in_one_step);
             let named = [Some(new.owner), old.and_then(|o| o.standby)];
             let died = named.iter().flatten().filter_map(|m| self.oracle.died_at.get(m)).max();
             for member in named.into_iter().flatten() {
