@@ -66,8 +66,9 @@ impl NodeEngine {
         }
         let Some(e) = self.ledger.get_mut(ack.slice).filter(|e| e.group == ack.group) else { return };
         let generation = match e.acknowledged(ack.no, ack.chain) {
-            Acknowledged::Covers(generation) => generation,
-            Acknowledged::Nothing => return,
+            Acknowledged::Covers(generation) => Some(generation),
+            // Too many followed it to know what it covers; that a copy has arrived must be known all the same.
+            Acknowledged::Nothing => None,
             Acknowledged::Diverged => {
                 let detail = format!("{from} acknowledged checkpoint {} with another hash", ack.no);
                 return out.push(Command::Diverged { slice: ack.slice, detail });
@@ -292,14 +293,14 @@ fn note_ack(
     e: &mut OwnedSlice,
     role: Role,
     ack: Ack,
-    generation: u64,
+    generation: Option<u64>,
     out: &mut Vec<Command>,
 ) -> bool {
     let (last, position, closing) = (e.last.0, e.position, e.closing);
     let repeat_close = e.head(g.record.epoch, BodyKind::Close);
     let to = g.receiver(role);
     let t = e.track_mut(role);
-    let copy_arrived = t.full.is_some_and(|full| ack.no.0 >= full);
+    let copy_arrived = t.full.is_some_and(|full| (full..=last).contains(&ack.no.0));
     if copy_arrived {
         t.full = None;
         let pump = g.pump_mut(role);
@@ -309,6 +310,7 @@ fn note_ack(
             pump.cursor = pump.cursor.min(position);
         }
     }
+    let Some(generation) = generation else { return copy_arrived };
     if closing && ack.no.0 == last && t.close == CloseStep::FullSent {
         t.close = CloseStep::CloseSent;
         out.extend(to.map(|to| Command::Send { to, head: repeat_close }));

@@ -4,7 +4,8 @@
 use super::{Command, Event, LeaseUse, NodeConfig, NodeEngine};
 use escape_proto::{
     Ack, BodyKind, CasOutcome, ChainHash, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Incarnation,
-    LeaseId, Member, NodeId, NodeRecord, NodeState, QuarantineRecord, RefusalCause, SliceId, Suspect, records_mark,
+    LeaseId, Member, NodeId, NodeRecord, NodeState, QuarantineRecord, Refusal, RefusalCause, SliceId, Suspect,
+    records_mark,
 };
 
 const G: GroupId = GroupId(7);
@@ -577,4 +578,26 @@ fn output_that_repeats_an_old_state_leaves_once_the_owner_knows_again_that_it_ow
     assert_eq!(released(&rig.ack(PEER, 2, 2, chain)), None, "not before the answer");
     let answer = Event::ProbeReply { from: PEER, group: G, epoch: Epoch(2), nonce, standing_by: true };
     assert_eq!(released(&rig.on(answer)), Some(1));
+}
+
+/// On a slow link many checkpoints follow a full copy before it is acknowledged, more than are remembered; and one of them came
+/// before it, and was refused.
+#[test]
+fn a_full_copy_that_many_checkpoints_have_followed_is_still_heard_of() {
+    let mut rig = Rig::paired();
+    rig.capture(BodyKind::Create, 1);
+    rig.on(Event::PeerDown(PEER));
+    assert_eq!(copies(&rig.on(Event::PeerUp(PEER))), [SLICE.slot]);
+    (2..20).for_each(|n| assert!(matches!(rig.capture(BodyKind::Delta, n)[..], [Command::Send { to: PEER, .. }])));
+    let refusal = Refusal {
+        group: G,
+        epoch: Epoch(2),
+        slice: SLICE,
+        no: CheckpointNo(2),
+        cause: RefusalCause::NeedFull { have: CheckpointNo(0) },
+    };
+    assert_eq!(copies(&rig.on(Event::Refused { from: PEER, refusal })), [] as [u32; 0], "the copy is on its way");
+    assert_eq!(copies(&rig.ack(PEER, 2, 99, chain(1))), [] as [u32; 0], "of none that was sent");
+    assert_eq!(copies(&rig.ack(PEER, 2, 1, chain(1))), [SLICE.slot], "what followed it was lost");
+    assert_eq!(released(&rig.ack(PEER, 2, 19, chain(19))), Some(19));
 }
