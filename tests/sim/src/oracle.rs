@@ -40,9 +40,10 @@ struct Truth {
 }
 
 impl Truth {
-    /// A client knows of it, and it has not ended.
+    /// A client knows of it, and it has not ended. What was given up may be anywhere as a copy that was on its way: nobody
+    /// plugs it, and the slot's next slice drives it out.
     fn is_open(&self) -> bool {
-        !self.released.is_empty() && !self.closed && !self.lost
+        !self.released.is_empty() && !self.closed && !self.lost && !self.given_up
     }
 }
 
