@@ -253,6 +253,7 @@ impl World {
         if let Some(image) = p.vmm.standby.remove(&slice) {
             let reply = Reply { flow: image.flow, slice, state: image.state };
             p.vmm.tombs.insert(image.flow, reply);
+            self.oracle.entombed(slice, image.state);
         }
     }
 }

@@ -32,6 +32,8 @@ struct Truth {
     /// Released output, by request.
     released: BTreeMap<u64, Session>,
     closed: bool,
+    /// Its last state, once a standby has made a tombstone of it: the end is where the record says, whatever becomes of the group.
+    entombed: Option<Session>,
     lost: bool,
     /// Its client does not wait any longer.
     abandoned: bool,
@@ -90,6 +92,7 @@ impl Oracle {
             flow,
             released: BTreeMap::new(),
             closed: false,
+            entombed: None,
             lost: false,
             abandoned: false,
             given_up: false,
@@ -103,6 +106,13 @@ impl Oracle {
     pub fn closed(&mut self, slice: SliceId) {
         if let Some(t) = self.slices.get_mut(&slice) {
             t.closed = true;
+        }
+    }
+
+    /// A standby has the slice's CLOSE.
+    pub fn entombed(&mut self, slice: SliceId, state: Session) {
+        if let Some(t) = self.slices.get_mut(&slice) {
+            t.entombed = Some(state);
         }
     }
 
@@ -281,7 +291,8 @@ impl World {
         self.oracle.releases += 1;
         let Some(truth) = self.oracle.slices.get_mut(&slice) else { return };
         let (group, flow) = (truth.group, truth.flow);
-        let ended = truth.closed && truth.released.contains_key(&state.count);
+        let ended = (truth.closed && truth.released.contains_key(&state.count))
+            || truth.entombed.is_some_and(|end| end == state);
         let first = *truth.released.entry(state.count).or_insert(state);
         if first != state {
             let detail = format!("node {n}, slice {slice}: reply {} left with two contents", state.count);
