@@ -131,10 +131,8 @@ impl Orchestrator {
                 self.queue.push_front(Intent::Settle);
             }
             OrchestratorEvent::Join { link, node, request } => self.want(Intent::Join { link, node, request }, out),
-            OrchestratorEvent::LinkUp(Peer::Node(member)) => {
-                self.want(Intent::Refresh { to: Receiver::Node(member) }, out);
-            }
-            OrchestratorEvent::LinkUp(Peer::Edge) => self.want(Intent::Refresh { to: Receiver::Edge }, out),
+            OrchestratorEvent::LinkUp(Peer::Node(member)) => self.refresh(Receiver::Node(member), out),
+            OrchestratorEvent::LinkUp(Peer::Edge) => self.refresh(Receiver::Edge, out),
             OrchestratorEvent::LinkDown(Peer::Node(member)) => self.suspicion.hint(member),
             OrchestratorEvent::LinkDown(Peer::Edge) => {}
             OrchestratorEvent::Request { from, request } => self.request(from, request, out),
@@ -195,6 +193,16 @@ impl Orchestrator {
         self.lease_reports.insert(from, report);
         if due {
             self.want(Intent::Leases { from }, out);
+        }
+    }
+
+    /// All records for a new link, at once: a transaction under way tells everybody what it has changed, and who hears that must
+    /// have heard all that was before.
+    fn refresh(&mut self, to: Receiver, out: &mut Vec<OrchestratorCommand>) {
+        if self.store.is_some() {
+            self.carry_out(vec![Effect::SendAll(to)], out);
+        } else {
+            self.want(Intent::Refresh { to }, out);
         }
     }
 

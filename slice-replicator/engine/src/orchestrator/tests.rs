@@ -442,3 +442,24 @@ fn an_unknown_outcome_is_found_out_and_everybody_hears_of_it() {
     };
     assert!(out.iter().any(told), "the records that changed without an answer are pushed");
 }
+
+/// What a transaction under way has changed goes to all nodes, and so to one whose link has just come back: it must know
+/// before that what it has missed, slices that were given up among it.
+#[test]
+fn a_new_link_hears_of_what_was_before_it_hears_of_what_is_new() {
+    let mut rig = Rig::cell();
+    let mut out = Vec::new();
+    let to = GroupRecord::fresh(GroupId(2), member(1, 1)).paired_with(member(2, 1));
+    let request = ToOrchestrator::Cas { attempt: 7, to };
+    rig.machine.on(rig.now, OrchestratorEvent::Request { from: member(1, 1), request }, &mut out);
+    assert!(matches!(out[..], [OrchestratorCommand::Txn { .. }]), "{out:?}");
+    out.clear();
+    rig.machine.on(rig.now, OrchestratorEvent::LinkUp(super::Peer::Node(member(0, 1))), &mut out);
+    let whole = |c: &OrchestratorCommand| match c {
+        OrchestratorCommand::Send { to: Receiver::Node(to), message: FromOrchestrator::Records { nodes, .. } } => {
+            *to == member(0, 1) && nodes.len() == 3
+        }
+        _ => false,
+    };
+    assert!(matches!(&out[..], [first] if whole(first)), "{out:?}");
+}
