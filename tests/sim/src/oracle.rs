@@ -291,7 +291,7 @@ impl World {
         self.oracle.releases += 1;
         let Some(truth) = self.oracle.slices.get_mut(&slice) else { return };
         let (group, flow) = (truth.group, truth.flow);
-        let ended = (truth.closed && truth.released.contains_key(&state.count))
+        let ended = ((truth.closed || truth.given_up) && truth.released.contains_key(&state.count))
             || truth.entombed.is_some_and(|end| end == state);
         let first = *truth.released.entry(state.count).or_insert(state);
         if first != state {
