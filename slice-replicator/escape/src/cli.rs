@@ -74,7 +74,8 @@ pub struct PartArgs {
 }
 
 /// What a drill's file says; without a file, the command line does.
-const PLAIN_DRILL_OPTIONS: [&str; 6] = ["sessions", "fault", "rounds", "requests_per_second", "churn", "seconds"];
+const PLAIN_DRILL_OPTIONS: [&str; 7] =
+    ["sessions", "generators", "fault", "rounds", "requests_per_second", "churn", "seconds"];
 
 /// Options of `escape status`.
 #[derive(Args, Clone, Debug)]
@@ -105,6 +106,9 @@ pub struct DrillArgs {
     /// Client sessions
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sessions: u32,
+    /// Threads that the sessions are shared out to, at least; there are more where one may not have so many open files
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub generators: u32,
     /// What happens to a node [default: kill; stop with --break old-epoch, which needs an old owner that wakes up]
     #[arg(long, value_enum)]
     pub fault: Option<Fault>,

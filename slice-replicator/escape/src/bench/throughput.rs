@@ -13,7 +13,7 @@ use super::process_usage::processor_time;
 use super::throughput_report::{CpuPerRequest, Load, Series, ThroughputReport};
 use crate::cell::{CellPlan, LocalCell};
 use crate::drill::Cell;
-use crate::load::{Live, LoadHandle, LoadPlan};
+use crate::load::{LoadHandle, LoadPlan};
 use std::time::{Duration, Instant};
 
 /// Offered at first to find the most that a cell answers, requests per second.
@@ -126,7 +126,7 @@ impl Kind {
             requests_per_second: offered_rps / f64::from(plan.sessions),
             ..LoadPlan::new(service.http, service.stream, sessions, self.seed)
         };
-        let load = LoadHandle::start(load, self.cell.client_namespace())?;
+        let load = LoadHandle::start(load, || self.cell.client_namespace())?;
         load.wait_open(OPEN_LIMIT)?;
         std::thread::sleep(WARM_UP);
         let (before, begun) = (self.sample(&load)?, Instant::now());
@@ -160,10 +160,9 @@ impl Kind {
             // A cell of one node.
             Err(_) => Duration::ZERO,
         };
-        let live = load.live();
         Ok(Sample {
             // In this order: an answer between the two looks is not counted rather than counted too early.
-            answered: Live::get(&live.requests).saturating_sub(live.in_flight()),
+            answered: load.requests().saturating_sub(load.in_flight()),
             owner: processor_time(process(OWNER)?)?,
             standby,
         })

@@ -39,6 +39,7 @@ fn open_cell(options: &DrillOptions, broken: Option<Break>) -> Result<Box<dyn Ce
 fn options(args: &DrillArgs) -> DrillOptions {
     DrillOptions {
         sessions: args.sessions as usize,
+        generators: args.generators as usize,
         fault: args.fault.unwrap_or(match args.broken {
             Some(Break::OldEpoch) => Fault::Stop,
             _ => Fault::Kill,

@@ -136,6 +136,7 @@ impl DrillFile {
         let shortened = |strike: &Strike| Strike { lasts_ms: strike.lasts_ms.min(longest_ms), ..*strike };
         let sequence: Vec<Strike> = self.faults.iter().map(shortened).collect();
         DrillPlan {
+            generators: 1,
             sessions: self.load.sessions as usize,
             requests_per_second: self.load.requests_per_second,
             churn_per_second: self.load.churn_per_second,

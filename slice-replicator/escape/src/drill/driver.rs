@@ -36,7 +36,7 @@ fn hold_inner(cell: &mut dyn Cell, plan: &DrillPlan, progress: &Progress) -> Res
     progress.say("starting the cell");
     cell.wait_ready(READY_LIMIT)?;
     progress.say(format!("opening {} sessions", plan.sessions));
-    let load = LoadHandle::start(load_plan(cell, plan), cell.client_namespace())?;
+    let load = LoadHandle::start(load_plan(cell, plan), || cell.client_namespace())?;
     let pace = Duration::from_secs(plan.sessions as u64 / 1_000);
     let mut since = Instant::now();
     load.wait_open(OPEN_LIMIT + pace)?;
@@ -70,6 +70,7 @@ fn load_plan(cell: &dyn Cell, plan: &DrillPlan) -> LoadPlan {
         stream_percent: plan.stream_percent,
         requests_per_second: plan.requests_per_second,
         churn_per_second: plan.churn_per_second,
+        generators: plan.generators,
         client_addresses: cell.client_addresses(),
         ..LoadPlan::new(service.http, service.stream, plan.sessions, plan.seed)
     }

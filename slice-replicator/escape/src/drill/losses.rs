@@ -40,7 +40,7 @@ impl Losses {
             if self.groups.insert(group)
                 && let Some(clients) = clients.get(&group)
             {
-                self.sessions += load.excuse(clients.clone())?;
+                self.sessions += load.excuse(clients)?;
             }
         }
         Ok(())

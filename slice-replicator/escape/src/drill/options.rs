@@ -12,6 +12,8 @@ use super::strike::Strike;
 pub struct DrillOptions {
     /// Client sessions.
     pub sessions: usize,
+    /// Threads that they are shared out to, at least.
+    pub generators: usize,
     /// What happens to a node.
     pub fault: Fault,
     /// How many faults, one after the other.
@@ -38,6 +40,7 @@ impl DrillOptions {
     pub fn plan(&self) -> DrillPlan {
         DrillPlan {
             sessions: self.sessions,
+            generators: self.generators,
             requests_per_second: self.requests_per_second,
             churn_per_second: self.churn_per_second,
             stream_percent: self.stream_percent,
@@ -56,6 +59,7 @@ impl Default for DrillOptions {
     fn default() -> Self {
         Self {
             sessions: 1_000,
+            generators: 1,
             fault: Fault::Kill,
             rounds: 1,
             seed: 1,

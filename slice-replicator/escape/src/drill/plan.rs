@@ -12,6 +12,8 @@ use super::then::Then;
 pub struct DrillPlan {
     /// Client sessions.
     pub sessions: usize,
+    /// Threads that they are shared out to, at least.
+    pub generators: usize,
     /// Requests per second and session.
     pub requests_per_second: f64,
     /// Short sessions per second beside the others.

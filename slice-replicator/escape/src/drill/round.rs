@@ -150,7 +150,7 @@ impl Round<'_> {
                 if elapsed < MARGIN_LIMIT { (2 * wanted, MARGIN_LIMIT) } else { (wanted, MOMENT_LIMIT) };
             if self.load.wait_in_flight(in_flight, node, until - elapsed)?.is_some() {
                 let held_frames = cell.held_frames(node);
-                if held_frames > 0 && self.load.live().in_flight() >= wanted {
+                if held_frames > 0 && self.load.in_flight() >= wanted {
                     return Ok(Chance { held_frames, found: true });
                 }
             }

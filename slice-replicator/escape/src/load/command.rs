@@ -54,6 +54,16 @@ pub struct Nodes {
     pub unknown: usize,
 }
 
+impl Nodes {
+    /// Those of other sessions too.
+    pub(super) fn add(&mut self, other: Self) {
+        for (node, sessions) in other.sessions {
+            *self.sessions.entry(node).or_default() += sessions;
+        }
+        self.unknown += other.unknown;
+    }
+}
+
 /// What the clients saw of one fault. Times are microseconds of the generator's clock.
 #[derive(Clone, Debug, Default)]
 pub struct RoundLoad {
@@ -83,4 +93,23 @@ pub struct RoundLoad {
     pub of_failed_node: Tally,
     /// Violations so far in the run, other sessions.
     pub others: Tally,
+}
+
+impl RoundLoad {
+    /// What other sessions saw of the same fault, on the same clock.
+    pub(super) fn add(&mut self, mut other: Self) {
+        self.fault_us = other.fault_us;
+        self.requests += other.requests;
+        self.replies += other.replies;
+        self.held_back += other.held_back;
+        self.in_flight += other.in_flight;
+        self.in_flight_on_failed_node += other.in_flight_on_failed_node;
+        self.on_failed_node += other.on_failed_node;
+        self.failed_over += other.failed_over;
+        self.waiting += other.waiting;
+        self.first_bytes.append(&mut other.first_bytes);
+        self.first_bytes_others.append(&mut other.first_bytes_others);
+        self.of_failed_node = self.of_failed_node.plus(&other.of_failed_node);
+        self.others = self.others.plus(&other.others);
+    }
 }

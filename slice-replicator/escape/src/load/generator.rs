@@ -90,6 +90,7 @@ impl Generator {
     /// A generator that takes orders from `commands`.
     pub(super) fn new(
         plan: LoadPlan,
+        clock: LoadClock,
         poll: Poll,
         commands: Receiver<Command>,
         live: Arc<Live>,
@@ -97,7 +98,7 @@ impl Generator {
         let timer = Timer::new(poll.registry(), TIMER).map_err(LoadError::io("making a timer"))?;
         let sessions = plan.sessions;
         Ok(Self {
-            clock: LoadClock::start(),
+            clock,
             poll,
             timer,
             commands,
@@ -111,7 +112,7 @@ impl Generator {
             open: 0,
             wants_facts: vec![true; sessions],
             trigger: None,
-            ledger: Ledger::new(),
+            ledger: Ledger::new(plan.first_session),
             gone: 0,
             scratch: vec![0; SCRATCH].into(),
             plan,

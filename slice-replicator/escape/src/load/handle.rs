@@ -1,89 +1,69 @@
-//! The running generator as the drill sees it.
+//! The running load as the drill sees it: one generator, or several where one may not have so many sockets.
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use mio::{Poll, Waker};
 use rustix::process::{Resource, Rlimit};
 
-use super::command::{Command, Nodes, RoundLoad};
+use super::clock::LoadClock;
+use super::command::{Nodes, RoundLoad};
 use super::error::LoadError;
-use super::generator::{Generator, WAKER};
+use super::generator_handle::{Enter, GeneratorHandle};
 use super::live::Live;
 use super::outcome::LoadOutcome;
 use super::plan::LoadPlan;
 use super::turns::CHURN_MAX;
 
-/// Orders that may wait for the generator; more make the asker wait (the drill is the only one).
-const COMMANDS_MAX: usize = 64;
-/// How long an answer of the generator is awaited.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Longest time from `finish` to the end of the thread: draining, checking and closing with their limits, and slack.
-const FINISH_LIMIT: Duration = Duration::from_secs(20);
 /// Descriptors beside the sessions'.
 const OTHER_FILES: u64 = 256;
 /// Pause between two looks at a figure that is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Makes the generator's thread enter the clients' network namespace; called first on that thread.
-pub type Enter = Box<dyn FnOnce() -> io::Result<()> + Send>;
-
-/// A generator on its own thread. Dropped without [`LoadHandle::finish`], it still ends within its limits.
+/// Generators on threads of their own. Dropped without [`LoadHandle::finish`], they still end within their limits.
 #[derive(Debug)]
 pub struct LoadHandle {
-    commands: SyncSender<Command>,
-    waker: Waker,
-    live: Arc<Live>,
+    generators: Vec<GeneratorHandle>,
     sessions: u64,
-    thread: JoinHandle<Result<LoadOutcome, LoadError>>,
 }
 
 impl LoadHandle {
-    /// Starts the load; sessions are opened at the plan's pace, then the schedule begins.
-    pub fn start(plan: LoadPlan, enter: Enter) -> Result<Self, LoadError> {
-        raise_file_limit(plan.sessions as u64 + CHURN_MAX as u64 + OTHER_FILES)?;
-        let poll = Poll::new().map_err(LoadError::io("making an epoll"))?;
-        let waker = Waker::new(poll.registry(), WAKER).map_err(LoadError::io("making a waker"))?;
-        let live = Arc::new(Live::default());
-        let (commands, orders) = mpsc::sync_channel(COMMANDS_MAX);
+    /// Starts the load; sessions are opened at the plan's pace, then the schedule begins. `enter` makes what brings each
+    /// generator's thread into the clients' network namespace.
+    pub fn start(plan: LoadPlan, enter: impl Fn() -> Enter) -> Result<Self, LoadError> {
         let sessions = plan.sessions as u64;
-        let shown = Arc::clone(&live);
-        let thread = thread::Builder::new()
-            .name("load".into())
-            .spawn(move || {
-                enter().map_err(LoadError::io("entering the clients' network namespace"))?;
-                Generator::new(plan, poll, orders, shown)?.run()
-            })
-            .map_err(LoadError::io("starting the generator's thread"))?;
-        Ok(Self { commands, waker, live, sessions, thread })
+        let generators = generators_needed(sessions)?.max(plan.generators);
+        let parts = plan.parts(generators);
+        let (clock, own_files) = (LoadClock::start(), parts.len() > 1);
+        let start = |plan| GeneratorHandle::start(plan, clock, enter(), own_files);
+        let generators = parts.into_iter().map(start).collect::<Result<_, _>>()?;
+        Ok(Self { generators, sessions })
     }
 
-    /// Figures that change while it runs.
-    pub fn live(&self) -> &Live {
-        &self.live
+    /// Requests in flight now.
+    pub fn in_flight(&self) -> u64 {
+        self.generators.iter().map(|g| g.live().in_flight()).sum()
+    }
+
+    /// Requests sent so far.
+    pub fn requests(&self) -> u64 {
+        self.generators.iter().map(|g| Live::get(&g.live().requests)).sum()
     }
 
     /// Waits until every session is open.
     pub fn wait_open(&self, limit: Duration) -> Result<(), LoadError> {
         let begun = Instant::now();
         loop {
-            let (open, gone) = (Live::get(&self.live.open), Live::get(&self.live.gone));
+            let sum = |figure: fn(&Live) -> u64| self.generators.iter().map(|g| figure(g.live())).sum::<u64>();
+            let (open, gone) = (sum(|live| Live::get(&live.open)), sum(|live| Live::get(&live.gone)));
             if open >= self.sessions {
                 return Ok(());
             }
-            if gone > 0 || begun.elapsed() >= limit || self.thread.is_finished() {
-                let first = self.live.first_violation.get().map_or(String::new(), |first| format!("; first: {first}"));
-                return Err(LoadError::NotOpened {
-                    open,
-                    sessions: self.sessions,
-                    gone,
-                    after: begun.elapsed(),
-                    first,
-                });
+            if gone > 0 || begun.elapsed() >= limit || self.generators.iter().any(GeneratorHandle::is_finished) {
+                let first = self.generators.iter().find_map(|g| g.live().first_violation.get());
+                let first = first.map_or(String::new(), |first| format!("; first: {first}"));
+                let (sessions, after) = (self.sessions, begun.elapsed());
+                return Err(LoadError::NotOpened { open, sessions, gone, after, first });
             }
             thread::sleep(LOOK);
         }
@@ -92,10 +72,13 @@ impl LoadHandle {
     /// Has every HTTP session ask which node serves it and waits for the answers. Sessions that do not answer within
     /// `limit` are counted as unknown.
     pub fn refresh_nodes(&self, limit: Duration) -> Result<Nodes, LoadError> {
-        self.send(Command::RefreshNodes, "to refresh the nodes")?;
+        self.generators.iter().try_for_each(GeneratorHandle::refresh_nodes)?;
         let begun = Instant::now();
         loop {
-            let nodes = self.ask(Command::Nodes, "which nodes serve")?;
+            let mut nodes = Nodes::default();
+            for generator in &self.generators {
+                nodes.add(generator.nodes()?);
+            }
             if nodes.unknown == 0 || begun.elapsed() >= limit {
                 return Ok(nodes);
             }
@@ -104,57 +87,73 @@ impl LoadHandle {
     }
 
     /// Waits until `in_flight` requests are in flight, at least one of them of `node`'s sessions. `None`: the moment
-    /// did not come within `limit`.
+    /// did not come within `limit`. With several generators the first one tells its own moments, with its share in flight.
     pub fn wait_in_flight(&self, in_flight: u64, node: u16, limit: Duration) -> Result<Option<u64>, LoadError> {
-        let (now, moment) = mpsc::sync_channel(1);
-        self.send(Command::Arm { in_flight, node, now }, "to watch for a moment")?;
-        match moment.recv_timeout(limit) {
-            Ok(in_flight) => Ok(Some(in_flight)),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(None),
+        let Some(first) = self.generators.first() else { return Ok(None) };
+        let share = in_flight.div_ceil(self.generators.len() as u64);
+        let begun = Instant::now();
+        loop {
+            let left = limit.saturating_sub(begun.elapsed());
+            if first.wait_in_flight(share, node, left)?.is_none() {
+                return Ok(None);
+            }
+            let now = self.in_flight();
+            if now >= in_flight || self.generators.len() == 1 {
+                return Ok(Some(now));
+            }
         }
     }
 
     /// Tells that a fault happened to `nodes` (none: to another part of the cell).
     pub fn fault(&self, at: Instant, nodes: &[u16]) -> Result<(), LoadError> {
-        self.send(Command::Fault { at, nodes: nodes.to_vec() }, "about the fault")
+        self.generators.iter().try_for_each(|generator| generator.fault(at, nodes))
     }
 
     /// Gives up the sessions with these client addresses: they were reported as lost. Returns their number.
-    pub fn excuse(&self, clients: Vec<SocketAddr>) -> Result<usize, LoadError> {
-        let (answer, excused) = mpsc::sync_channel(1);
-        let what = "which sessions are lost";
-        self.send(Command::Excuse { clients, answer }, what)?;
-        excused.recv_timeout(ANSWER_LIMIT).map_err(|_| LoadError::Silent { what, after: ANSWER_LIMIT })
+    pub fn excuse(&self, clients: &[SocketAddr]) -> Result<usize, LoadError> {
+        let mut excused = 0;
+        for generator in &self.generators {
+            excused += generator.excuse(clients.to_vec())?;
+        }
+        Ok(excused)
     }
 
     /// What was seen since the last fault.
     pub fn round(&self) -> Result<RoundLoad, LoadError> {
-        self.ask(Command::Round, "what the clients saw")
+        let mut round = RoundLoad::default();
+        for generator in &self.generators {
+            round.add(generator.round()?);
+        }
+        Ok(round)
     }
 
     /// Ends the load: last replies, last check of every session, clean close. Bounded by the limits of those phases.
     pub fn finish(self) -> Result<LoadOutcome, LoadError> {
-        self.send(Command::Finish, "to finish")?;
-        let begun = Instant::now();
-        while !self.thread.is_finished() {
-            if begun.elapsed() > FINISH_LIMIT {
-                return Err(LoadError::Silent { what: "to finish", after: FINISH_LIMIT });
+        // All of them hear of it before one is waited for.
+        self.generators.iter().try_for_each(GeneratorHandle::begin_end)?;
+        let mut outcome: Option<LoadOutcome> = None;
+        for generator in self.generators {
+            let part = generator.finish()?;
+            match &mut outcome {
+                None => outcome = Some(part),
+                Some(outcome) => outcome.add(part),
             }
-            thread::sleep(LOOK);
         }
-        self.thread.join().map_err(|_| LoadError::Panicked)?
+        outcome.ok_or(LoadError::Panicked)
     }
+}
 
-    fn ask<T>(&self, command: fn(SyncSender<T>) -> Command, what: &'static str) -> Result<T, LoadError> {
-        let (sender, answer): (_, Receiver<T>) = mpsc::sync_channel(1);
-        self.send(command(sender), what)?;
-        answer.recv_timeout(ANSWER_LIMIT).map_err(|_| LoadError::Silent { what, after: ANSWER_LIMIT })
-    }
-
-    fn send(&self, command: Command, what: &'static str) -> Result<(), LoadError> {
-        // The queue is longer than what the drill ever has under way: a full one means that the thread hangs.
-        self.commands.try_send(command).map_err(|_| LoadError::Silent { what, after: Duration::ZERO })?;
-        self.waker.wake().map_err(LoadError::io("waking the generator"))
+/// How many generators so many sessions need: one, if the limit of open files can be raised as far as that takes.
+fn generators_needed(sessions: u64) -> Result<usize, LoadError> {
+    let others = CHURN_MAX as u64 + OTHER_FILES;
+    match raise_file_limit(sessions + others) {
+        Ok(()) => Ok(1),
+        Err(LoadError::FileLimit { limit, .. }) if limit > 2 * others => {
+            raise_file_limit(limit)?;
+            let each = limit - others;
+            Ok(usize::try_from(sessions.div_ceil(each)).unwrap_or(usize::MAX))
+        }
+        Err(error) => Err(error),
     }
 }
 

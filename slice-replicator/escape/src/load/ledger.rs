@@ -16,6 +16,8 @@ pub const DESCRIBED_MAX: usize = 100;
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Ledger {
+    /// Number of the first session, where it is told.
+    first_session: usize,
     /// Requests sent.
     pub requests: u64,
     /// Replies that were right.
@@ -54,9 +56,10 @@ struct GivenUp {
 }
 
 impl Ledger {
-    /// Empty books.
-    pub fn new() -> Self {
+    /// Empty books of sessions whose numbers begin so.
+    pub fn new(first_session: usize) -> Self {
         Self {
+            first_session,
             requests: 0,
             replies: 0,
             held_back: 0,
@@ -100,7 +103,7 @@ impl Ledger {
             watch.given_up(session);
         }
         if self.described.len() < DESCRIBED_MAX {
-            self.described.push(format!("session {session}: {violation}"));
+            self.described.push(format!("session {}: {violation}", self.first_session + session));
         }
     }
 
@@ -124,7 +127,7 @@ impl Ledger {
         let Some(GivenUp { session, tally, of_failed_node }) = self.given_up.remove(client) else { return false };
         let blamed = if of_failed_node { &mut self.of_failed_node } else { &mut self.others };
         *blamed = blamed.since(&tally);
-        let told = format!("session {session}: ");
+        let told = format!("session {}: ", self.first_session + session);
         self.described.retain(|words| !words.starts_with(&told));
         self.excused += 1;
         if let Some(watch) = &mut self.watch {
@@ -145,7 +148,7 @@ impl Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self::new()
+        Self::new(0)
     }
 }
 

@@ -11,7 +11,8 @@
 //! | `http_session`, `stream_session` | one session, bytes in and out, no socket |
 //! | `connection`, `timer`, `generator`, `turns`, `events`, `ending` | sockets, the loop, the phases |
 //! | `ledger`, `history`, `fault_watch`, `violation` | what was seen |
-//! | `handle`, `command`, `live`, `outcome` | the drill's side |
+//! | `generator_handle`, `command`, `live`, `file_table` | one generator from outside |
+//! | `handle`, `outcome` | the drill's side |
 
 mod body_check;
 pub mod chain;
@@ -23,7 +24,10 @@ mod error;
 mod events;
 mod expected;
 mod fault_watch;
+#[allow(unsafe_code)] // unshare(2), and the descriptors that it leaves behind.
+mod file_table;
 mod generator;
+mod generator_handle;
 mod handle;
 mod history;
 mod http_session;
@@ -47,8 +51,8 @@ pub use command::{Nodes, RoundLoad};
 pub use ending::REPLY_LIMIT_US;
 pub use error::LoadError;
 pub use fault_watch::FirstByte;
-pub use handle::{Enter, LoadHandle};
-pub use live::Live;
+pub use generator_handle::Enter;
+pub use handle::LoadHandle;
 pub use outcome::LoadOutcome;
 pub use plan::LoadPlan;
 pub use seeded::Seeded;

@@ -38,6 +38,23 @@ pub struct LoadOutcome {
 }
 
 impl LoadOutcome {
+    /// What other sessions of the same run came to.
+    pub(super) fn add(&mut self, mut other: Self) {
+        self.sessions += other.sessions;
+        self.requests += other.requests;
+        self.replies += other.replies;
+        self.held_back += other.held_back;
+        self.churned += other.churned;
+        self.churn_held_back += other.churn_held_back;
+        self.of_failed_node = self.of_failed_node.plus(&other.of_failed_node);
+        self.others = self.others.plus(&other.others);
+        self.excused += other.excused;
+        self.described.append(&mut other.described);
+        self.given_up.append(&mut other.given_up);
+        self.latency_us += &other.latency_us;
+        self.cpu_us += other.cpu_us;
+    }
+
     /// All violations.
     pub fn tally(&self) -> Tally {
         self.of_failed_node.plus(&self.others)

@@ -14,6 +14,10 @@ pub struct LoadPlan {
     pub http: SocketAddr,
     /// The checked byte stream.
     pub stream: SocketAddr,
+    /// Generators that share the sessions at least; more where one may not have so many sockets. 0 and 1 are the same.
+    pub generators: usize,
+    /// Number of the first session: those of other generators have the numbers before it.
+    pub first_session: usize,
     /// Addresses that the sessions take in turn, as many sessions from each; fewer than two: the kernel chooses.
     pub client_addresses: Vec<Ipv4Addr>,
     /// Sessions that live as long as the run.
@@ -38,6 +42,8 @@ impl LoadPlan {
         Self {
             http,
             stream,
+            generators: 1,
+            first_session: 0,
             client_addresses: Vec::new(),
             sessions,
             stream_percent: 10,
@@ -47,6 +53,36 @@ impl LoadPlan {
             seed,
             connects_per_second: CONNECTS_PER_SECOND_DEFAULT,
         }
+    }
+
+    /// The plan in so many parts, at least one and none without a session: as even as can be, each with a seed and a share of
+    /// the client addresses of its own.
+    pub fn parts(self, parts: usize) -> Vec<Self> {
+        let parts = parts.clamp(1, self.sessions.max(1));
+        let addresses = |part: usize| -> Vec<Ipv4Addr> {
+            let of_part = self.client_addresses.iter().enumerate().filter(|(n, _)| n % parts == part % parts);
+            if self.client_addresses.len() < 2 * parts {
+                self.client_addresses.clone()
+            } else {
+                of_part.map(|(_, a)| *a).collect()
+            }
+        };
+        let mut first_session = self.first_session;
+        let mut all = Vec::new();
+        for part in 0..parts {
+            let sessions = self.sessions / parts + usize::from(part < self.sessions % parts);
+            all.push(Self {
+                sessions,
+                first_session,
+                client_addresses: addresses(part),
+                seed: self.seed.wrapping_add((part as u64) << 32),
+                churn_per_second: self.churn_per_second / parts as f64,
+                connects_per_second: (self.connects_per_second / parts as u32).max(1),
+                ..self.clone()
+            });
+            first_session += sessions;
+        }
+        all
     }
 
     /// The address that connection `index` comes from; `None`: whichever the kernel chooses.
@@ -90,6 +126,18 @@ mod tests {
         assert_eq!((0..1000).filter(|&index| plan.is_stream(index)).count(), 100);
         assert_eq!((0..50).filter(|&index| plan.is_stream(index)).count(), 5);
         assert_eq!(plan.period_us(), 200_000);
+    }
+
+    #[test]
+    fn parts_have_all_sessions_once() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let plan = LoadPlan::new(address, address, 10, 7);
+        let parts = plan.clone().parts(3);
+        let told: Vec<_> = parts.iter().map(|p| (p.first_session, p.sessions)).collect();
+        assert_eq!(told, [(0, 4), (4, 3), (7, 3)]);
+        assert_eq!((parts[0].seed, parts.iter().filter(|p| p.seed == 7).count()), (7, 1));
+        assert_eq!(plan.clone().parts(0).len(), 1);
+        assert_eq!(plan.parts(99).len(), 10);
     }
 
     #[test]
