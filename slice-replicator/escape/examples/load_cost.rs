@@ -19,7 +19,7 @@ fn main() {
         requests_per_second: number(1, 5) as f64,
         ..LoadPlan::new(service.http, service.stream, number(0, 1_000) as usize, 1)
     };
-    let load = LoadHandle::start(plan, Box::new(|| Ok(()))).unwrap();
+    let load = LoadHandle::start(plan, || Box::new(|| Ok(()))).unwrap();
     load.wait_open(Duration::from_secs(60)).unwrap();
     std::thread::sleep(Duration::from_secs(number(2, 10)));
     let outcome = load.finish().unwrap();

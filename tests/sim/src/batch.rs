@@ -27,7 +27,7 @@ pub struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A broken promise.
-    Violation(Outcome),
+    Violation(Box<Outcome>),
     /// A seed that ran differently the second time.
     Unequal {
         /// The seed.
@@ -115,7 +115,7 @@ impl Batch {
 
     fn judge(&self, outcome: Outcome, plan: &impl Fn(u64) -> Plan) -> Option<Found> {
         if outcome.violation.is_some() {
-            return Some(Found::Violation(outcome));
+            return Some(Found::Violation(Box::new(outcome)));
         }
         if !self.twice {
             return None;

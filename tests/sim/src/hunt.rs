@@ -26,7 +26,7 @@ impl Hunt {
         let batch = Batch { seeds: 1..seeds + 1, threads, twice: false };
         let BatchResult { found, .. } = batch.run(&plan, &|_| {});
         let found = match found {
-            Some(Found::Violation(outcome)) => Some(outcome),
+            Some(Found::Violation(outcome)) => Some(*outcome),
             _ => None,
         };
         Self { mutant, found, took: begun.elapsed() }

@@ -29,7 +29,7 @@ pub struct LoadOutcome {
     pub excused: u64,
     /// The first violations in words.
     pub described: Vec<String>,
-    /// Clients' addresses of the first sessions that were given up; at most [`super::ledger::DESCRIBED_MAX`].
+    /// Clients' addresses of the first sessions that were given up; 100 at the most.
     pub given_up: Vec<SocketAddr>,
     /// Scheduled sending to complete reply, µs.
     pub latency_us: Histogram<u64>,
