@@ -34,8 +34,8 @@ impl Cell for LocalCell {
             Fault::Kill => self.node(node)?.signal(libc::SIGKILL)?,
             Fault::Stop => self.node(node)?.signal(libc::SIGSTOP)?,
             Fault::Link => self.network.set_links(node, false)?,
-            Fault::Guest => self.node(node)?.tell("fault crash")?,
-            Fault::Spin => self.node(node)?.tell("fault spin")?,
+            Fault::Guest => self.hurt_guest(node, "fault crash")?,
+            Fault::Spin => self.hurt_guest(node, "fault spin")?,
         }
         self.mark_fault(at);
         self.hurt.push(Hurt { node, fault });

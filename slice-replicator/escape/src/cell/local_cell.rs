@@ -163,6 +163,15 @@ impl LocalCell {
         eprintln!("[edge] {}", said.unwrap_or_else(|e| e.to_string()));
     }
 
+    /// Has a node break its guest. Its answer is awaited: it must not be taken for that to a later question.
+    pub(super) fn hurt_guest(&mut self, node: u16, how: &str) -> Result<(), CellError> {
+        let answer = self.node(node)?.ask(how, ANSWER_LIMIT)?;
+        if answer.contains("error") {
+            return Err(CellError::Other(format!("node {node} says {answer}")));
+        }
+        Ok(())
+    }
+
     /// A fault is made at `at`. What follows from it counts from the first of those that last.
     pub(super) const fn mark_fault(&mut self, at: Instant) {
         if self.hurt.is_empty() {
