@@ -16,7 +16,7 @@ use super::then::Then;
 use super::timeline::{EventKind, Step, Timeline};
 use crate::load::{LoadHandle, Nodes, RoundLoad, Tally};
 
-/// How long the sessions may take to say who serves them.
+/// How long the sessions may take to say who serves them, once each has had its next turn.
 const NODES_LIMIT: Duration = Duration::from_secs(5);
 /// The fault comes at a random time within this span, so that it meets no fixed phase of anything.
 const RANDOM_PAUSE_US: u64 = 500_000;
@@ -126,7 +126,7 @@ impl Round<'_> {
     /// The places of the faults, and a random pause.
     fn choose(&self, cell: &mut dyn Cell, chooser: &mut Chooser) -> Result<Vec<Injury>, DrillError> {
         self.say("choosing a moment");
-        let Nodes { sessions, .. } = self.load.refresh_nodes(NODES_LIMIT)?;
+        let Nodes { sessions, .. } = self.load.refresh_nodes(self.nodes_limit())?;
         if sessions.is_empty() {
             return Err(DrillError::NobodyServes { round: self.number, sessions: self.plan.sessions });
         }
@@ -134,6 +134,11 @@ impl Round<'_> {
         let injuries = chooser.injuries(self.strikes, cell, &serving)?;
         thread::sleep(Duration::from_micros(chooser.below(RANDOM_PAUSE_US)));
         Ok(injuries)
+    }
+
+    /// Sessions ask at their next turn.
+    fn nodes_limit(&self) -> Duration {
+        NODES_LIMIT + Duration::from_secs_f64(1.0 / self.plan.requests_per_second.max(0.01))
     }
 
     /// A fault that takes no node needs no certain moment.
@@ -245,7 +250,7 @@ impl Round<'_> {
 
     /// Who serves the sessions now, and what they saw.
     fn after_failover(&self) -> Result<RoundLoad, DrillError> {
-        self.load.refresh_nodes(NODES_LIMIT)?;
+        self.load.refresh_nodes(self.nodes_limit())?;
         Ok(self.load.round()?)
     }
 

@@ -1,5 +1,7 @@
 //! The end of a run: the last replies, a last check of every session, a clean close.
 
+use std::time::Duration;
+
 use super::connection::{Life, Stage, Talk};
 use super::generator::{Generator, Phase};
 use super::request::Request;
@@ -8,8 +10,17 @@ use super::violation::Violation;
 
 /// How long a reply is awaited after the last request: what is missing then is lost, µs.
 pub const REPLY_LIMIT_US: u64 = 5_000_000;
+/// Sessions that are checked at once, and time between two such lots, µs: a check of all together would be a load that no
+/// service was promised.
+const CHECKED_AT_ONCE: usize = 500;
+const CHECK_EVERY_US: u64 = 250_000;
 /// How long the ends of the connections are awaited, µs.
 const CLOSE_LIMIT_US: u64 = 2_000_000;
+
+/// How long it takes until the last of so many sessions is checked.
+pub(super) fn checking_time(sessions: usize) -> Duration {
+    Duration::from_micros(CHECK_EVERY_US.saturating_mul((sessions / CHECKED_AT_ONCE) as u64))
+}
 
 impl Generator {
     /// No more turns.
@@ -24,7 +35,12 @@ impl Generator {
         let now_us = self.clock.now_us();
         match self.phase {
             Phase::Draining { until_us } if self.is_quiet() || now_us >= until_us => self.begin_check(now_us),
-            Phase::Checking { until_us } if self.is_checked() || now_us >= until_us => self.begin_close(now_us),
+            Phase::Checking { next, due_us, .. } if next < self.connections.len() => {
+                if now_us >= due_us {
+                    self.check_some(next, now_us);
+                }
+            }
+            Phase::Checking { until_us, .. } if self.is_checked() || now_us >= until_us => self.begin_close(now_us),
             Phase::Closing { until_us } if self.is_closed() || now_us >= until_us => self.phase = Phase::Done,
             _ => {}
         }
@@ -46,24 +62,31 @@ impl Generator {
 
     /// One request more for every session, and which node serves it; streams end and show their trailer.
     fn begin_check(&mut self, now_us: u64) {
-        self.phase = Phase::Checking { until_us: now_us + REPLY_LIMIT_US };
-        for index in 0..self.connections.len() {
-            let Some(Some(connection)) = self.connections.get_mut(index) else { continue };
-            if connection.stage == Stage::Connecting || connection.life == Life::Short {
-                continue;
-            }
-            if matches!(connection.talk, Talk::Stream(_)) {
-                self.end_stream(index);
-                continue;
-            }
-            for request in [Request::Counter, Request::Session] {
-                if turns::issue(connection, Some(request), now_us, now_us) {
-                    self.ledger.requests += 1;
-                    self.ledger.in_flight += 1;
-                }
-            }
-            self.flush(index);
+        self.check_some(0, now_us);
+    }
+
+    /// The next sessions from `first` on.
+    fn check_some(&mut self, first: usize, now_us: u64) {
+        let next = (first + CHECKED_AT_ONCE).min(self.connections.len());
+        self.phase = Phase::Checking { next, due_us: now_us + CHECK_EVERY_US, until_us: now_us + REPLY_LIMIT_US };
+        (first..next).for_each(|index| self.check_session(index, now_us));
+    }
+
+    fn check_session(&mut self, index: usize, now_us: u64) {
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        if connection.stage == Stage::Connecting || connection.life == Life::Short {
+            return;
         }
+        if matches!(connection.talk, Talk::Stream(_)) {
+            return self.end_stream(index);
+        }
+        for request in [Request::Counter, Request::Session] {
+            if turns::issue(connection, Some(request), now_us, now_us) {
+                self.ledger.requests += 1;
+                self.ledger.in_flight += 1;
+            }
+        }
+        self.flush(index);
     }
 
     fn end_stream(&mut self, index: usize) {

@@ -41,8 +41,8 @@ pub(super) enum Phase {
     Running,
     /// No more requests; replies are awaited.
     Draining { until_us: u64 },
-    /// The last check of every session.
-    Checking { until_us: u64 },
+    /// The last check of every session: `next` is the first that has not been asked, at `due_us`; then replies are awaited.
+    Checking { next: usize, due_us: u64, until_us: u64 },
     /// The ends of the connections are awaited.
     Closing { until_us: u64 },
     /// Over.
@@ -152,7 +152,10 @@ impl Generator {
                 (Some(turn), Some(churn)) => Some(turn.min(churn)),
                 (turn, churn) => turn.or(churn),
             },
-            Phase::Draining { until_us } | Phase::Checking { until_us } | Phase::Closing { until_us } => Some(until_us),
+            Phase::Checking { next, due_us, .. } if next < self.connections.len() => Some(due_us),
+            Phase::Draining { until_us } | Phase::Checking { until_us, .. } | Phase::Closing { until_us } => {
+                Some(until_us)
+            }
             Phase::Done => None,
         }
     }

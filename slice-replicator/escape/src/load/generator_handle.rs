@@ -11,6 +11,7 @@ use mio::{Poll, Waker};
 
 use super::clock::LoadClock;
 use super::command::{Command, Nodes, RoundLoad};
+use super::ending::checking_time;
 use super::error::LoadError;
 use super::file_table::FileTable;
 use super::generator::{Generator, WAKER};
@@ -24,7 +25,8 @@ const COMMANDS_MAX: usize = 64;
 const LOOK: Duration = Duration::from_millis(5);
 /// How long an answer of the generator is awaited.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Longest time from `finish` to the end of the thread: draining, checking and closing with their limits, and slack.
+/// Longest time from `finish` to the end of the thread: draining, checking and closing with their limits, and slack. Beside it the
+/// sessions are checked lot by lot.
 const FINISH_LIMIT: Duration = Duration::from_secs(20);
 /// Makes the generator's thread enter the clients' network namespace; called first on that thread.
 pub type Enter = Box<dyn FnOnce() -> io::Result<()> + Send>;
@@ -37,6 +39,8 @@ pub(super) struct GeneratorHandle {
     live: Arc<Live>,
     thread: JoinHandle<Result<LoadOutcome, LoadError>>,
     files: FileTable,
+    /// Time for the last check of all its sessions.
+    checking: Duration,
 }
 
 impl GeneratorHandle {
@@ -49,6 +53,7 @@ impl GeneratorHandle {
         let (commands, orders) = mpsc::sync_channel(COMMANDS_MAX);
         let shown = Arc::clone(&live);
         let (files, table) = FileTable::new(&poll);
+        let checking = checking_time(plan.sessions);
         let thread = thread::Builder::new()
             .name("load".into())
             .spawn(move || {
@@ -60,7 +65,7 @@ impl GeneratorHandle {
                 Generator::new(plan, clock, poll, orders, shown)?.run()
             })
             .map_err(LoadError::io("starting the generator's thread"))?;
-        Ok(Self { commands, waker, live, thread, files })
+        Ok(Self { commands, waker, live, thread, files, checking })
     }
 
     /// Figures that change while it runs.
@@ -121,8 +126,8 @@ impl GeneratorHandle {
     pub(super) fn finish(self) -> Result<LoadOutcome, LoadError> {
         let begun = Instant::now();
         while !self.thread.is_finished() {
-            if begun.elapsed() > FINISH_LIMIT {
-                return Err(LoadError::Silent { what: "to finish", after: FINISH_LIMIT });
+            if begun.elapsed() > FINISH_LIMIT + self.checking {
+                return Err(LoadError::Silent { what: "to finish", after: begun.elapsed() });
             }
             thread::sleep(LOOK);
         }
