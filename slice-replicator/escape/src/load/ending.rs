@@ -35,11 +35,8 @@ impl Generator {
         let now_us = self.clock.now_us();
         match self.phase {
             Phase::Draining { until_us } if self.is_quiet() || now_us >= until_us => self.begin_check(now_us),
-            Phase::Checking { next, due_us, .. } if next < self.connections.len() => {
-                if now_us >= due_us {
-                    self.check_some(next, now_us);
-                }
-            }
+            Phase::Checking { next, due_us, .. } if next < self.connections.len() && now_us < due_us => {}
+            Phase::Checking { next, .. } if next < self.connections.len() => self.check_some(next, now_us),
             Phase::Checking { until_us, .. } if self.is_checked() || now_us >= until_us => self.begin_close(now_us),
             Phase::Closing { until_us } if self.is_closed() || now_us >= until_us => self.phase = Phase::Done,
             _ => {}
