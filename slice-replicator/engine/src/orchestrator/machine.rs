@@ -86,9 +86,6 @@ pub(super) enum Intent {
     Leases {
         from: Member,
     },
-    Refresh {
-        to: Receiver,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -128,11 +125,12 @@ impl Orchestrator {
             OrchestratorEvent::Started { image } => {
                 self.store = Some(*image);
                 self.watch(now);
+                TELL_ALL.into_iter().for_each(|to| self.tell_all_records(to, out));
                 self.queue.push_front(Intent::Settle);
             }
             OrchestratorEvent::Join { link, node, request } => self.want(Intent::Join { link, node, request }, out),
-            OrchestratorEvent::LinkUp(Peer::Node(member)) => self.refresh(Receiver::Node(member), out),
-            OrchestratorEvent::LinkUp(Peer::Edge) => self.refresh(Receiver::Edge, out),
+            OrchestratorEvent::LinkUp(Peer::Node(member)) => self.tell_all_records(Receiver::Node(member), out),
+            OrchestratorEvent::LinkUp(Peer::Edge) => self.tell_all_records(Receiver::Edge, out),
             OrchestratorEvent::LinkDown(Peer::Node(member)) => self.suspicion.hint(member),
             OrchestratorEvent::LinkDown(Peer::Edge) => {}
             OrchestratorEvent::Request { from, request } => self.request(from, request, out),
@@ -196,20 +194,18 @@ impl Orchestrator {
         }
     }
 
-    /// All records for a new link, at once: a transaction under way tells everybody what it has changed, and who hears that must
-    /// have heard all that was before.
-    fn refresh(&mut self, to: Receiver, out: &mut Vec<OrchestratorCommand>) {
-        if self.store.is_some() {
-            self.carry_out(vec![Effect::SendAll(to)], out);
-        } else {
-            self.want(Intent::Refresh { to }, out);
+    /// All records, at once: a transaction under way tells everybody what it has changed, and who hears that must have heard
+    /// all that was before. Before the store was read there is nothing to tell; then all that are linked are told.
+    fn tell_all_records(&self, to: Receiver, out: &mut Vec<OrchestratorCommand>) {
+        if let Some(store) = &self.store {
+            let message = records(store.revision(), store.entries().map(|e| &e.record));
+            out.push(OrchestratorCommand::Send { to, message });
         }
     }
 
     /// Queues a request; one that waits already is not queued twice.
     pub(super) fn want(&mut self, intent: Intent, out: &mut Vec<OrchestratorCommand>) {
-        let again = matches!(intent, Intent::Refresh { .. }) && !self.queue.contains(&intent);
-        if self.is_queued(&intent) && !again {
+        if self.is_queued(&intent) {
             return;
         }
         if self.queue.len() >= self.config.requests_max {
@@ -264,7 +260,7 @@ impl Orchestrator {
                 // outcome was not known.
                 self.store = Some(*image);
                 self.watch(now);
-                self.carry_out(TELL_ALL.map(Effect::SendAll).to_vec(), out);
+                TELL_ALL.into_iter().for_each(|to| self.tell_all_records(to, out));
                 for intent in under_way.intents.into_iter().rev() {
                     self.queue.push_front(intent);
                 }
@@ -294,12 +290,7 @@ impl Orchestrator {
             match effect {
                 Effect::Send(to, message) => out.push(OrchestratorCommand::Send { to, message }),
                 Effect::Note(note) => out.push(OrchestratorCommand::Note(note)),
-                Effect::SendAll(to) => {
-                    if let Some(store) = &self.store {
-                        let message = records(store.revision(), store.entries().map(|e| &e.record));
-                        out.push(OrchestratorCommand::Send { to, message });
-                    }
-                }
+                Effect::SendAll(to) => self.tell_all_records(to, out),
             }
         }
     }
@@ -330,7 +321,6 @@ impl Orchestrator {
             Intent::Dead { member } => membership::dead(config, draft, member),
             Intent::Lost { group, epoch } => orphans::give_up(draft, group, epoch),
             Intent::Leases { from } => leases::reported(config, &self.lease_reports, draft, from),
-            Intent::Refresh { to } => draft.effects.push(Effect::SendAll(to)),
         }
     }
 
@@ -363,7 +353,6 @@ fn settle(config: &OrchestratorConfig, draft: &mut Draft<'_>) {
         }));
     }
     orphans::settle_orphans(config, draft, None);
-    draft.effects.extend(TELL_ALL.map(Effect::SendAll));
 }
 
 fn records<'a>(revision: escape_proto::Revision, all: impl Iterator<Item = &'a Record>) -> FromOrchestrator {

@@ -463,3 +463,27 @@ fn a_new_link_hears_of_what_was_before_it_hears_of_what_is_new() {
     };
     assert!(matches!(&out[..], [first] if whole(first)), "{out:?}");
 }
+
+/// The same for all who were linked before the store was read: the new orchestrator ends a death that was half done, and its
+/// transaction is not the first thing that they hear of.
+#[test]
+fn a_new_orchestrator_tells_what_it_has_read_before_what_it_changes() {
+    let mut rig = Rig::cell();
+    let mut dead = rig.store.node(NodeId(0)).unwrap().clone();
+    dead.state = NodeState::Dead;
+    let put = vec![crate::store::Record::Node(dead)];
+    rig.store.apply(&crate::store::Txn { compare: vec![], put, delete: vec![] }).unwrap();
+    rig.machine = Orchestrator::new(OrchestratorConfig::default());
+    let out = rig.on(OrchestratorEvent::Started { image: Box::new(rig.store.clone()) });
+    let told: Vec<_> = out
+        .iter()
+        .filter_map(|c| match c {
+            OrchestratorCommand::Send { to: Receiver::AllNodes, message: FromOrchestrator::Records { nodes, .. } } => {
+                Some(nodes.len())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.first(), Some(&3), "all that was read: {told:?}");
+    assert!(told.len() > 1, "the groups of the dead node were handed over: {told:?}");
+}
