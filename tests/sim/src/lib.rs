@@ -9,6 +9,7 @@ mod clients;
 mod clocks;
 mod commands;
 mod control;
+mod counts;
 mod fault_kind;
 mod faults;
 mod guest;
@@ -26,6 +27,7 @@ mod wiring;
 mod world;
 
 pub use batch::{Batch, BatchResult, Found};
+pub use counts::Counts;
 pub use fault_kind::FaultKind;
 pub use hunt::Hunt;
 pub use oracle::Violation;

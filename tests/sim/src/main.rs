@@ -137,21 +137,18 @@ fn hunt(a: &Arguments) -> Result<()> {
 fn report(a: &Arguments, o: &Outcome) {
     let violation = o.violation.as_ref();
     if a.json {
-        println!(
-            "{}",
-            serde_json::json!({
-                "seed": o.seed, "steps": o.steps, "simulated_us": o.simulated_us, "hash": format!("{:016x}", o.hash),
-                "served": o.served, "activations": o.activations, "claims": o.claims, "leases_again": o.leases_again,
-                "quarantined": o.quarantined, "poisonings": o.poisonings,
-                "lost_groups": o.lost_groups,
-                "given_up": o.given_up, "mutant": a.mutant.map(|m| m.name()),
-                "violation": violation.map(|v| v.invariant), "detail": violation.map(|v| &v.detail),
-            })
-        );
+        let mut json = o.counts.json();
+        let of_run = serde_json::json!({
+            "seed": o.seed, "steps": o.steps, "simulated_us": o.simulated_us, "hash": format!("{:016x}", o.hash),
+            "mutant": a.mutant.map(|m| m.name()),
+            "violation": violation.map(|v| v.invariant), "detail": violation.map(|v| &v.detail),
+        });
+        json.extend(of_run.as_object().cloned().unwrap_or_default());
+        println!("{}", serde_json::Value::from(json));
     } else {
         println!(
             "seed {}: {} steps, {} replies, {} activations, hash {:016x}",
-            o.seed, o.steps, o.served, o.activations, o.hash
+            o.seed, o.steps, o.counts.served, o.counts.activations, o.hash
         );
     }
 }

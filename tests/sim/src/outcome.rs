@@ -1,6 +1,6 @@
 //! One run from its seed to its verdict.
 
-use crate::fault_kind::FaultKind;
+use crate::counts::Counts;
 use crate::oracle::Violation;
 use crate::world::{Plan, World};
 
@@ -17,26 +17,8 @@ pub struct Outcome {
     pub simulated_us: u64,
     /// Hash over all steps.
     pub hash: u64,
-    /// Replies that clients got.
-    pub served: u64,
-    /// Frames released.
-    pub releases: u64,
-    /// Activations that had slices.
-    pub activations: u64,
-    /// Groups that a node brought back when it joined anew.
-    pub claims: u64,
-    /// Leases given once more, after all slices in them had ended.
-    pub leases_again: u64,
-    /// Slices given up in the store.
-    pub quarantined: u64,
-    /// Requests that killed a guest.
-    pub poisonings: u64,
-    /// Groups lost (legally).
-    pub lost_groups: u64,
-    /// Sessions given up.
-    pub given_up: u64,
-    /// How often each kind of fault was made, as in [`FaultKind::ALL`].
-    pub faults: [u64; FaultKind::COUNT],
+    /// What happened in it.
+    pub counts: Counts,
 }
 
 /// Time for the cell to be whole again after the last fault, microseconds.
@@ -68,16 +50,18 @@ pub fn run(plan: Plan) -> Outcome {
         steps: world.steps,
         simulated_us: world.now,
         hash: world.hash,
-        served: world.clients.iter().map(|c| c.served).sum(),
-        releases: world.oracle.releases,
-        activations: world.oracle.activations,
-        claims: world.oracle.claims,
-        leases_again: world.oracle.leases_again,
-        quarantined: world.oracle.quarantined,
-        poisonings: world.oracle.poisonings,
-        lost_groups: world.oracle.lost_groups,
-        given_up: world.clients.iter().map(|c| c.given_up).sum(),
-        faults: world.faults_made,
+        counts: Counts {
+            served: world.clients.iter().map(|c| c.served).sum(),
+            releases: world.oracle.releases,
+            activations: world.oracle.activations,
+            claims: world.oracle.claims,
+            leases_again: world.oracle.leases_again,
+            quarantined: world.oracle.quarantined,
+            poisonings: world.oracle.poisonings,
+            lost_groups: world.oracle.lost_groups,
+            given_up: world.clients.iter().map(|c| c.given_up).sum(),
+            faults: world.faults_made,
+        },
     }
 }
 

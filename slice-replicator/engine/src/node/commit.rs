@@ -75,6 +75,9 @@ impl NodeEngine {
             }
         };
         let copy_arrived = note_ack(g, e, role, ack, generation, out);
+        if generation.is_none() && !copy_arrived {
+            return;
+        }
         if e.closed && e.track(role).sent == 0 {
             // Its copy has a gap and the own image is gone: only a new epoch makes the receiver forget its half.
             return self.abandon_sync(ack.group, out);
@@ -189,7 +192,7 @@ impl NodeEngine {
         // A candidate that has an image of it must hear of the CLOSE before the record may name it.
         let lingers = g.candidate().is_some() && e.candidate.touched && e.candidate.acked < last;
         let (group, closes, closed) = (e.group, e.closing && !e.closed && committed, e.closed);
-        if closes && lingers && !self.ledger.has_place(SliceId { inc: slice.inc + 1, ..slice }) {
+        if closes && lingers && !self.ledger.has_place(slice) {
             // The slot is full of such slices: given back now, its next one would have no place here.
             self.crowded.insert(slice);
             return;

@@ -55,7 +55,7 @@ impl<T> SliceTable<T> {
         places.filter_map(|p| p.value.as_ref().map(|v| (p.slice, v)))
     }
 
-    /// Could a slice that is not here be put?
+    /// Could another slice be put into this one's slot?
     pub fn has_place(&self, slice: SliceId) -> bool {
         slice.slot < Self::SLOTS_MAX && self.chain(slice.slot).count() < Self::PER_SLOT_MAX
     }
