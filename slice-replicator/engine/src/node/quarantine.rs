@@ -211,13 +211,15 @@ impl NodeEngine {
             return;
         }
         let apart_us = self.config.suspects_apart_us;
+        let waiting = &self.quarantine.waiting;
+        let busy = |slice: SliceId| !waiting.iter().any(|s| s.slice == slice);
+        // The last one may be the next one: its group went to another node and came back.
+        let plugging = |slice: SliceId| busy(slice) && self.ledger.get(slice).is_some_and(|e| e.plugging);
         if let Some((last, at)) = self.quarantine.last_plugged
-            && (now.saturating_sub(at) < apart_us || self.ledger.get(last).is_some_and(|e| e.plugging))
+            && (now.saturating_sub(at) < apart_us || plugging(last))
         {
             return;
         }
-        let waiting = &self.quarantine.waiting;
-        let busy = |slice: SliceId| !waiting.iter().any(|s| s.slice == slice);
         let under_way = |group| self.owned.get(&group).is_some_and(OwnedGroup::is_plugging);
         if self.ledger.iter().any(|(slice, e)| e.plugging && busy(slice) && under_way(e.group)) {
             return;

@@ -347,3 +347,30 @@ fn output_that_repeats_an_old_state_leaves_once_the_owner_knows_again_that_it_ow
     let answer = Event::ProbeReply { from: PEER, group: G, epoch: Epoch(2), nonce, standing_by: true };
     assert_eq!(released(&rig.on(answer)), Some(1));
 }
+
+/// The suspect that was plugged last comes back with its group: that it waits must not be taken for its being on its way.
+#[test]
+fn a_suspect_that_comes_back_to_the_node_that_plugged_it_last_is_plugged_again() {
+    let mut rig = Rig::joined();
+    let slice = SliceId { slot: 0, inc: 1 };
+    let to_me = |epoch: u64| {
+        let kept = GroupRecord { epoch: Epoch(epoch), ..GroupRecord::fresh(G, PEER).paired_with(ME) };
+        (kept, kept.handed_to(ME))
+    };
+    let suspect = QuarantineRecord::of(Suspect { group: G, slice }, PEER);
+    rig.on(Event::Records { nodes: vec![], groups: vec![], quarantine: vec![suspect], buckets: None });
+    for epoch in [2, 4] {
+        let (kept, handed) = to_me(epoch);
+        rig.record(kept);
+        let head = CheckpointHead { slice, ..head(epoch, 1, BodyKind::Create) };
+        rig.on(Event::Checkpoint { from: PEER, head, body: epoch });
+        rig.on(Event::Applied { from: PEER, head, result: Ok(()) });
+        rig.record(handed);
+        let mut out = rig.on(Event::GateClosed { group: G, epoch: handed.epoch });
+        rig.now += 30_000;
+        out.extend(rig.on(Event::Tick));
+        let plugs = |c: &&Command| matches!(c, Command::Plug { slices, .. } if slices[0].slice == slice);
+        assert_eq!(out.iter().filter(plugs).count(), 1, "epoch {epoch}: {out:?}");
+        rig.on(Event::Plugged { group: G, slice, ok: true });
+    }
+}
