@@ -233,20 +233,25 @@ impl Vm {
     pub fn inject_fault(&mut self, fault: Fault) -> Result<(), VmError> {
         let VcpuPlace::Running(thread) = &self.vcpu else { return Err(VmError::WrongTime("not running")) };
         let injection = Injection { fault, loop_at: self.loop_at };
+        // While the vCPU is paused: it obeys before it enters the guest again.
+        let paused = fault == Fault::Spin && self.pause_unreferenced(thread);
+        thread.inject(injection);
+        if paused {
+            thread.resume();
+        }
+        Ok(())
+    }
+
+    /// Pauses the vCPU at a moment without references; false: there was none, and it runs.
+    fn pause_unreferenced(&self, thread: &VcpuThread) -> bool {
         for _ in 0..UNREFERENCED_TRIES_MAX {
-            if fault != Fault::Spin {
-                break;
-            }
             if thread.pause() && self.slots.references() == 0 {
-                thread.inject(injection);
-                thread.resume();
-                return Ok(());
+                return true;
             }
             thread.resume();
             std::thread::sleep(UNREFERENCED_RETRY);
         }
-        thread.inject(injection);
-        Ok(())
+        false
     }
 
     /// Types into the guest's console; returns how many bytes it took.

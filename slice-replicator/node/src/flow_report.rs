@@ -14,7 +14,7 @@ use std::net::SocketAddrV4;
 const FLOWS_MAX: usize = 4;
 
 impl Node {
-    /// Everything known of the connections of a client: slices that are owned, images, kept input, tombstones.
+    /// Everything known of the connections of a client: slices that are owned, images, kept input.
     /// Looks at every slot: for people, not for the commit path.
     pub(crate) fn flow_report(&self, client: SocketAddrV4) -> Value {
         let is_of = |flow: &Flow| flow.ip == client.ip().octets() && flow.port == client.port();

@@ -60,7 +60,7 @@ impl LoadPlan {
     pub fn parts(self, parts: usize) -> Vec<Self> {
         let parts = parts.clamp(1, self.sessions.max(1));
         let addresses = |part: usize| -> Vec<Ipv4Addr> {
-            let of_part = self.client_addresses.iter().enumerate().filter(|(n, _)| n % parts == part % parts);
+            let of_part = self.client_addresses.iter().enumerate().filter(|(n, _)| n % parts == part);
             if self.client_addresses.len() < 2 * parts {
                 self.client_addresses.clone()
             } else {
