@@ -87,6 +87,17 @@ fn sessions_of_groups_that_are_reported_as_lost_may_end_and_no_others() {
 }
 
 #[test]
+fn a_drill_of_paused_copies_wants_them_claimed_and_ends_the_pause_in_time() {
+    let text = "[[faults]]\nkind = \"stop\"\nnode = 1\nlasts_ms = 100\nheal = \"in_time\"\nthen = \"nothing\"\n\
+                [[faults]]\nnode = 2\n[must]\nclaimed_groups = true\n";
+    let (result, _) = drill(Behaviour::default(), text);
+    assert_eq!(broken(&result), [Promise::Claimed]);
+    let (result, done) = drill(Behaviour { claims: true, ..Behaviour::default() }, text);
+    assert_eq!(broken(&result), []);
+    assert_eq!(done, ["stop 1", "kill 2", "heal 1", "heal 2"]);
+}
+
+#[test]
 fn places_moments_and_ends_are_those_of_the_file() {
     let text = "repeat = 1\n[[faults]]\nnode = 2\nthen = \"epoch_raised\"\n[[faults]]\nnode = \"orchestrator\"\n\
                 at = \"after_transaction\"\nlasts_ms = 100\n[[faults]]\nnode = \"next\"\n[[faults]]\nkind = \"cut\"\n\

@@ -105,7 +105,7 @@ impl Node {
             Command::OpenGate { slice, .. } => self.open_gate(slice),
             Command::OpenGroup { group } => self.open_group(group),
             Command::DropGroup { group, slices } => self.drop_group(group, &slices),
-            Command::Rejoin => self.wants_rejoin = true,
+            Command::Rejoin => self.life_is_over = true,
             Command::CaptureSoon { slice } => self.valve.want_capture(vmm_slice(slice)),
             Command::ReportGuestDown { crash, referenced, suspects } => {
                 let cause = self.guest_cause.clone();

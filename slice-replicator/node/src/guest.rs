@@ -19,8 +19,11 @@ const MESSAGES_PER_TURN_MAX: usize = 1024;
 const COUNTS_EVERY_US: u64 = 250_000;
 
 impl Node {
-    /// Starts the guest for the first time.
+    /// Starts the guest when this process has joined for the first time. At the start of a further life it runs already.
     pub(crate) fn start_guest(&mut self) -> Result<(), NodeError> {
+        if self.vm.metrics().boots > 0 {
+            return Ok(());
+        }
         let vm = &mut self.vm;
         Ok(crate::affinity::unpinned(self.config.cpu, || vm.start())?)
     }
@@ -142,11 +145,16 @@ impl Node {
         self.engine_event(Event::GuestDown { suspects });
         self.rx_backlog.clear();
         self.spend_leases();
+        self.restart_guest();
+    }
+
+    /// Boots the guest anew, with slot incarnations that none of its former boots has given.
+    pub(crate) fn restart_guest(&mut self) {
         self.boots += 1;
         let vm = &mut self.vm;
         if let Err(error) = crate::affinity::unpinned(self.config.cpu, || vm.restart()) {
             tracing::error!(%error, "the guest cannot be started again: this node starts over");
-            self.wants_rejoin = true;
+            self.wants_restart = true;
         }
     }
 

@@ -23,6 +23,7 @@ mod leases;
 mod links;
 mod metrics;
 mod micro_histogram;
+mod next_life;
 mod node;
 mod operator;
 mod outbound;

@@ -8,7 +8,7 @@ use escape_engine::node::Event;
 use escape_link::PeerFrame;
 use escape_proto::{
     EdgeReply, EdgeRequest, FlowEntry, FromOrchestrator, Hello, Incarnation, JoinReply, JoinRequest, Member, Milestone,
-    NodeId, NodeState, PROTOCOL_VERSION, Revision, Role, ToOrchestrator,
+    NodeId, NodeState, PROTOCOL_VERSION, Role, ToOrchestrator,
 };
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -150,10 +150,9 @@ impl Node {
                 digest: self.digest,
                 addr: self.config.advertised().to_string(),
                 leases: self.config.leases,
-                seen: Revision(0),
-                cluster: None,
-                // This process starts over when its life ends (`Ended::Rejoin`).
-                memory: 0,
+                seen: self.seen,
+                cluster: (self.cluster != [0; 16]).then_some(self.cluster),
+                memory: self.memory,
             }));
         }
         while let Some(message) = self.orchestrator.next::<FromOrchestrator>() {
@@ -177,7 +176,8 @@ impl Node {
                 self.start_guest()?;
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => return Err(NodeError::JoinRefused(cause)),
-            FromOrchestrator::Records { mut nodes, mut groups, leases, quarantine, buckets, .. } => {
+            FromOrchestrator::Records { revision, mut nodes, mut groups, leases, quarantine, buckets } => {
+                self.seen = self.seen.max(revision);
                 self.overhears(&mut nodes, &mut groups);
                 let now = Instant::now();
                 for node in &nodes {
@@ -191,6 +191,10 @@ impl Node {
                 }
                 self.take_leases(leases)?;
                 self.engine_event(Event::Records { nodes, groups, quarantine, buckets });
+                // At once: a capture in the rest of this turn would make an image newer than the engine remembers it.
+                if std::mem::take(&mut self.life_is_over) {
+                    self.end_life();
+                }
                 self.peers.call(self.poll.registry(), now);
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {

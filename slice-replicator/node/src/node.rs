@@ -22,7 +22,7 @@ use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
 use escape_engine::{Mutant, SuspicionConfig};
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
 use escape_metrics::MetricsServer;
-use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, LeaseSet, Member, NodeId, Role};
+use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, LeaseSet, Member, NodeId, Revision, Role};
 use escape_vmm::commit::capture::CaptureLimits;
 use escape_vmm::commit::ingress::IngressStore;
 use escape_vmm::commit::page_set::PageSet;
@@ -36,6 +36,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -107,7 +108,14 @@ pub struct Node {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) guest_watch: GuestWatch,
     pub(crate) guest_running: bool,
-    pub(crate) wants_rejoin: bool,
+    /// The store says that this life is over; what follows is done as soon as the engine's commands are.
+    pub(crate) life_is_over: bool,
+    /// The process itself must start over.
+    pub(crate) wants_restart: bool,
+    /// Name of what this process remembers, for the store: another process, even of the same node, has another.
+    pub(crate) memory: u64,
+    /// Highest revision of the store seen.
+    pub(crate) seen: Revision,
     pub(crate) stopping: bool,
     pub(crate) cluster: [u8; 16],
     pub(crate) digest: [u8; 32],
@@ -226,7 +234,10 @@ impl Node {
             heartbeat,
             guest_watch: GuestWatch::new(config.timing.guest_timeout_ms * 1000),
             guest_running: false,
-            wants_rejoin: false,
+            life_is_over: false,
+            wants_restart: false,
+            memory: random_name()?,
+            seen: Revision(0),
             stopping: false,
             cluster: [0; 16],
             digest,
@@ -270,6 +281,14 @@ impl Node {
     pub(crate) fn now(&self) -> u64 {
         now_us()
     }
+}
+
+/// A name that no other process has. Never 0, which says "none".
+fn random_name() -> Result<u64, NodeError> {
+    let mut bytes = [0; 8];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(NodeError::os("/dev/urandom"))?;
+    Ok(u64::from_le_bytes(bytes).max(1))
 }
 
 fn parse_broken(config: &NodeConfig) -> Result<Option<Mutant>, NodeError> {

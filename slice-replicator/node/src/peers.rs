@@ -81,6 +81,14 @@ impl Peers {
         Hello { version, cluster: self.cluster, from, inc: self.inc, expect, channel }
     }
 
+    /// This life is over: no link of it goes on, and nobody is called until the next one has begun.
+    pub fn leave(&mut self) {
+        self.inc = Incarnation(0);
+        while let Some(node) = self.peers.keys().next().copied() {
+            self.drop_peer(node);
+        }
+    }
+
     /// A node's record changed.
     pub fn on_record(&mut self, record: &NodeRecord, now: Instant) {
         if record.node() == self.me {

@@ -27,8 +27,8 @@ const EVENTS_MAX: usize = 256;
 pub enum Ended {
     /// It was asked to stop.
     Stopped,
-    /// It is Dead in the store and must start over as a new incarnation (T7): the caller runs the program anew.
-    Rejoin,
+    /// Its guest cannot be started again: the caller runs the program anew, which remembers nothing.
+    Restart,
 }
 
 impl Node {
@@ -69,9 +69,9 @@ impl Node {
             self.capture_waiting();
             self.on_peer_changes();
             self.finish_turn();
-            if self.wants_rejoin {
+            if self.wants_restart {
                 self.vm.stop();
-                return Ok(Ended::Rejoin);
+                return Ok(Ended::Restart);
             }
             if self.stopping {
                 self.vm.stop();

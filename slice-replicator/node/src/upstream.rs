@@ -95,6 +95,11 @@ impl Upstream {
         }
     }
 
+    /// Ends the link; the next call is due at once.
+    pub fn end(&mut self) {
+        (self.link, self.call_at, self.was_open) = (None, None, false);
+    }
+
     fn fail(&mut self, error: &LinkError) {
         tracing::info!(%error, "link ended");
         self.link = None;

@@ -201,6 +201,11 @@ impl NodeEngine {
         self.owned.iter().filter(|(_, g)| g.is_gated()).map(|(id, g)| (*id, g.record.epoch))
     }
 
+    /// Does it keep an image of this slice?
+    pub fn keeps_image(&self, slice: SliceId) -> bool {
+        self.images.get(slice).is_some_and(|image| !image.closed)
+    }
+
     /// Slices by protection. Looks at each: for figures, not for the commit path.
     pub fn tally(&self) -> SliceTally {
         let images = self.images.iter().filter(|(_, image)| !image.closed).count();

@@ -30,6 +30,7 @@ impl ProcessEvent {
         let what = match self.event.as_str() {
             "dead" => MishapKind::Dead(self.node?),
             "lost" => MishapKind::Lost(self.number("group")?),
+            "claimed" => MishapKind::Claimed(self.number("group")?),
             "quarantined" => {
                 let cause = self.detail.get("cause").and_then(Value::as_str).unwrap_or_default();
                 MishapKind::Quarantined { node: self.node?, cause: cause.into() }

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-/// Runs a node until it is told to stop. A node that is Dead in the store starts over as a new process image: nothing
-/// of its former life is left in memory.
+/// Runs a node until it is told to stop. One whose guest cannot be started again starts over as a new process image:
+/// nothing of its former life is left in memory.
 pub fn node(args: &PartArgs) -> Result<Exit, CommandError> {
     log_to_stderr();
     let mut config: NodeConfig = read(&args.config)?;
@@ -21,8 +21,8 @@ pub fn node(args: &PartArgs) -> Result<Exit, CommandError> {
     })?;
     match ended {
         Ended::Stopped => Ok(Exit::Done),
-        Ended::Rejoin => {
-            tracing::warn!("this node was declared dead: it joins anew");
+        Ended::Restart => {
+            tracing::warn!("this node starts over");
             let error = std::process::Command::new("/proc/self/exe").arg("node").arg(&args.config).exec();
             Err(part("node", &error))
         }

@@ -6,7 +6,7 @@ use super::drill_file::DrillFile;
 use super::problem::ConfigErrors;
 
 /// Names and texts, in the order in which `escape drill --all` holds them.
-const SHIPPED: [(&str, &str); 12] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("kill", include_str!("../../../../tests/drills/kill.toml")),
     ("stop", include_str!("../../../../tests/drills/stop.toml")),
     ("standby", include_str!("../../../../tests/drills/standby.toml")),
@@ -17,6 +17,7 @@ const SHIPPED: [(&str, &str); 12] = [
     ("orchestrator", include_str!("../../../../tests/drills/orchestrator.toml")),
     ("store-away", include_str!("../../../../tests/drills/store-away.toml")),
     ("owner-and-standby", include_str!("../../../../tests/drills/owner-and-standby.toml")),
+    ("both-paused", include_str!("../../../../tests/drills/both-paused.toml")),
     ("every-fault", include_str!("../../../../tests/drills/every-fault.toml")),
     ("soak", include_str!("../../../../tests/drills/soak.toml")),
 ];

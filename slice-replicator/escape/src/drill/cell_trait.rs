@@ -135,6 +135,8 @@ pub struct Mishap {
 /// What can befall a part of the cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MishapKind {
+    /// A group that no copy was left of in the cell goes on: a process that was declared dead has come back with it.
+    Claimed(u64),
     /// The node with this number was declared dead.
     Dead(u16),
     /// No copy is left of the group with this number.

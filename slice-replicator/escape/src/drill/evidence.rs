@@ -43,6 +43,8 @@ pub struct Evidence {
     pub achieved: Option<Achieved>,
     /// Groups of which no copy was left, and the sessions that were lost with them.
     pub lost: Lost,
+    /// Groups that went on from the memory of a process that had been declared dead.
+    pub claimed: usize,
     /// Milliseconds from the first round's fault to this one's.
     pub offset_ms: f64,
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Must {
     /// Groups must be reported as lost; the sessions of exactly these may end. False: none may be lost.
     pub lost_groups: bool,
+    /// Groups must go on from the memory of nodes that were declared dead, on whatever node.
+    pub claimed_groups: bool,
     /// No fault of the drill may lead to a failover.
     pub no_failover: bool,
     /// Nodes that may be declared dead without a fault of theirs.
@@ -33,6 +35,7 @@ impl Default for Must {
     fn default() -> Self {
         Self {
             lost_groups: false,
+            claimed_groups: false,
             no_failover: false,
             false_failovers: 0,
             achieved_over_offered: 0.0,

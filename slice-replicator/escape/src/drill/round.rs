@@ -11,7 +11,7 @@ use super::injury::Injury;
 use super::losses::Losses;
 use super::plan::DrillPlan;
 use super::progress::Progress;
-use super::strike::{Moment, Strike};
+use super::strike::{Heal, Moment, Strike};
 use super::then::Then;
 use super::timeline::{EventKind, Step, Timeline};
 use crate::load::{LoadHandle, Nodes, RoundLoad, Tally};
@@ -62,6 +62,14 @@ struct Struck {
     injury: Injury,
     at: Instant,
     lasts: Duration,
+    heal: Heal,
+}
+
+impl Struck {
+    /// It ends when its time is over, not when the cell is well without what it took.
+    fn is_timed(&self) -> bool {
+        self.injury.failed_node().is_none() || self.heal == Heal::InTime
+    }
 }
 
 impl Round<'_> {
@@ -79,9 +87,10 @@ impl Round<'_> {
         let chance = self.wait_for_moment(cell, failed.first().copied())?;
         let (before, struck) = self.strike(cell, &injuries, &failed)?;
         let fault = struck.first().map_or_else(Instant::now, |struck| struck.at);
-        let (timed, lasting): (Vec<Struck>, _) = struck.into_iter().partition(|s| s.injury.failed_node().is_none());
+        let (timed, lasting): (Vec<Struck>, _) = struck.into_iter().partition(Struck::is_timed);
         self.heal_in_time(cell, &timed)?;
-        let achieved = (!timed.is_empty()).then(|| self.achieved_since(&before)).transpose()?;
+        let takes_no_node = timed.iter().any(|s| s.injury.failed_node().is_none());
+        let achieved = takes_no_node.then(|| self.achieved_since(&before)).transpose()?;
         self.say("waiting for the sessions");
         self.wait_recovered(cell, fault, &mut losses)?;
         self.say("waiting until every slice is protected again");
@@ -114,6 +123,7 @@ impl Round<'_> {
             reprotection,
             false_deaths: false_deaths(&mishaps, &failed),
             quarantined: quarantined(&mishaps),
+            claimed: mishaps.iter().filter(|mishap| matches!(mishap, MishapKind::Claimed(_))).count(),
             achieved,
             lost: losses.found(),
             offset_ms: 0.0,
@@ -184,7 +194,7 @@ impl Round<'_> {
                 self.load.fault(at, failed)?;
             }
             self.say(&injury.to_string());
-            struck.push(Struck { injury: *injury, at, lasts: strike.lasts() });
+            struck.push(Struck { injury: *injury, at, lasts: strike.lasts(), heal: strike.heal });
             let first = struck.first().map_or(at, |first| first.at);
             match strike.then {
                 Then::Protected | Then::Nothing => {}
@@ -195,11 +205,11 @@ impl Round<'_> {
         Ok((before, struck))
     }
 
-    /// Heals what takes no node when its time is over.
+    /// Heals what is to end when its time is over.
     fn heal_in_time(&self, cell: &mut dyn Cell, struck: &[Struck]) -> Result<(), DrillError> {
         let mut by_end: Vec<&Struck> = struck.iter().collect();
         by_end.sort_by_key(|struck| struck.at + struck.lasts);
-        for Struck { injury, at, lasts } in by_end {
+        for Struck { injury, at, lasts, .. } in by_end {
             self.say(&format!("{injury}, for {} s", lasts.as_secs_f64()));
             thread::sleep(lasts.saturating_sub(at.elapsed()));
             injury.heal(cell)?;
@@ -209,7 +219,7 @@ impl Round<'_> {
 
     /// Heals nodes, once the cell is protected without them.
     fn heal(&self, cell: &mut dyn Cell, struck: &[Struck]) -> Result<(), DrillError> {
-        for Struck { injury, at, lasts } in struck {
+        for Struck { injury, at, lasts, .. } in struck {
             self.say(&format!("healing after {injury}"));
             thread::sleep(lasts.saturating_sub(at.elapsed()));
             injury.heal(cell)?;
@@ -288,7 +298,7 @@ fn wait_for_step(cell: &mut dyn Cell, fault: Instant, event: EventKind) -> Resul
 fn false_deaths(mishaps: &[MishapKind], failed: &[u16]) -> Vec<u16> {
     let dead = mishaps.iter().filter_map(|mishap| match mishap {
         MishapKind::Dead(node) => Some(*node),
-        MishapKind::Lost(_) | MishapKind::Quarantined { .. } => None,
+        _ => None,
     });
     dead.filter(|node| !failed.contains(node)).collect()
 }
@@ -296,7 +306,7 @@ fn false_deaths(mishaps: &[MishapKind], failed: &[u16]) -> Vec<u16> {
 fn quarantined(mishaps: &[MishapKind]) -> Vec<String> {
     let told = mishaps.iter().filter_map(|mishap| match mishap {
         MishapKind::Quarantined { node, cause } => Some(format!("node {node} gave up a slice: {cause}")),
-        MishapKind::Dead(_) | MishapKind::Lost(_) => None,
+        _ => None,
     });
     told.collect()
 }

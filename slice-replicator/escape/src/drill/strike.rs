@@ -22,8 +22,10 @@ pub struct Strike {
     pub direction: Direction,
     /// When exactly the orchestrator is killed.
     pub at: Moment,
-    /// How long it lasts, milliseconds. A node's fault lasts until the cell is protected again, and at least so long.
+    /// How long it lasts, milliseconds. A node's fault lasts at least so long.
     pub lasts_ms: u64,
+    /// When a node's fault is over.
+    pub heal: Heal,
     /// What is awaited before the next.
     pub then: Then,
 }
@@ -37,6 +39,7 @@ impl Default for Strike {
             direction: Direction::Both,
             at: Moment::Now,
             lasts_ms: 0,
+            heal: Heal::Protected,
             then: Then::Protected,
         }
     }
@@ -100,6 +103,16 @@ impl From<Fault> for FaultKind {
             Fault::Spin => Self::Spin,
         }
     }
+}
+
+/// When a node's fault is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heal {
+    /// Once the cell is protected without it.
+    Protected,
+    /// After `lasts_ms`, whatever the cell is like.
+    InTime,
 }
 
 /// Which frames a cut loses.

@@ -36,6 +36,8 @@ pub enum Promise {
     NoFailover,
     /// What has no copy left is reported as lost, and nothing else is.
     Lost,
+    /// What was only paused or cut off goes on from its own memory.
+    Claimed,
     /// The load went on while a fault lasted.
     Achieved,
     /// No request took too long.
@@ -55,6 +57,7 @@ impl fmt::Display for Promise {
             Self::Gap => "no retransmission timeout",
             Self::NoFailover => "no failover without a fault",
             Self::Lost => "what is lost is reported",
+            Self::Claimed => "what was only paused goes on",
             Self::Achieved => "the load went on",
             Self::Latency => "no request took too long",
         })
@@ -108,7 +111,7 @@ impl Verdict {
         let mut findings = vec![p1(rounds), p2(rounds), p3(rounds), p4(rounds), p5(rounds, must.others_wait_p50_ms)];
         // A drill without anything to take over is judged by other things.
         if rounds.is_empty() || rounds.iter().any(|round| round.failover_expected) {
-            findings.push(failed_over(rounds));
+            findings.push(failed_over(rounds, must));
         }
         findings.push(protected(rounds));
         if rounds.is_empty() || rounds.iter().any(|round| round.failover_expected) {
@@ -116,6 +119,7 @@ impl Verdict {
         }
         findings.extend(no_failover(rounds, must));
         findings.extend(lost(rounds, must));
+        findings.extend(claimed(rounds, must));
         findings.extend(achieved(rounds, must));
         Self { findings, gap, gap_goal_met: gap.p50 <= GAP_GOAL_P50_MS && gap.p99 <= GAP_GOAL_P99_MS }
     }
@@ -192,13 +196,15 @@ fn p5(rounds: &[Evidence], limit_ms: f64) -> Finding {
     Finding { promise: Promise::P5, kept, numbers }
 }
 
-fn failed_over(rounds: &[Evidence]) -> Finding {
+/// Sessions of a claimed group may stay with their node: then it counts that they are served.
+fn failed_over(rounds: &[Evidence], must: &Must) -> Finding {
     let hit: Vec<&Evidence> = rounds.iter().filter(|round| round.failover_expected).collect();
     let served: usize = hit.iter().map(|round| round.load.on_failed_node).sum();
     let moved: usize = hit.iter().map(|round| round.load.failed_over).sum();
     let waiting: usize = hit.iter().map(|round| round.load.waiting).sum();
     let detected = hit.iter().all(|round| round.timeline.detect_ms.is_some());
-    let kept = !hit.is_empty() && served > 0 && moved == served && waiting == 0 && detected;
+    let all_moved = moved == served || must.claimed_groups;
+    let kept = !hit.is_empty() && served > 0 && all_moved && waiting == 0 && detected;
     let seen = if detected { "" } else { ", no failover seen" };
     let numbers = format!("{moved} of the failed node's {served} sessions moved, {waiting} still without a byte{seen}");
     Finding { promise: Promise::FailedOver, kept, numbers }
@@ -245,6 +251,16 @@ fn lost(rounds: &[Evidence], must: &Must) -> Option<Finding> {
         promise: Promise::Lost,
         kept: groups > 0 && sessions > 0,
         numbers: format!("{groups} groups were reported as lost, with them {sessions} sessions ended"),
+    })
+}
+
+/// Only where the drill pauses all copies of a slice.
+fn claimed(rounds: &[Evidence], must: &Must) -> Option<Finding> {
+    let groups: usize = rounds.iter().map(|round| round.claimed).sum();
+    must.claimed_groups.then(|| Finding {
+        promise: Promise::Claimed,
+        kept: groups > 0,
+        numbers: format!("{groups} groups went on from the memory of nodes that had been declared dead"),
     })
 }
 

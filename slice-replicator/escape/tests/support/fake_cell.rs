@@ -26,6 +26,8 @@ pub struct Behaviour {
     pub moves: bool,
     /// Whether it reports the failed node's groups as lost, while it does not serve their sessions any more.
     pub loses: bool,
+    /// The failed node's groups are claimed by a node that remembers them.
+    pub claims: bool,
     /// A node that is declared dead with every fault, without one of its own.
     pub false_death: Option<u16>,
     /// How long nothing is answered while the orchestrator is away or a link is cut.
@@ -43,6 +45,7 @@ impl Default for Behaviour {
             reprotects: true,
             moves: true,
             loses: false,
+            claims: false,
             false_death: None,
             stall: Duration::ZERO,
             hands_over: false,
@@ -107,6 +110,9 @@ impl Cell for FakeCell {
         if self.behaviour.loses {
             shared.lost.store(node, SeqCst);
             self.mishaps.push(Mishap { at, what: MishapKind::Lost(u64::from(node)) });
+        }
+        if self.behaviour.claims {
+            self.mishaps.push(Mishap { at, what: MishapKind::Claimed(u64::from(node)) });
         }
         *shared.outage_until.lock().unwrap() = at + self.behaviour.outage;
         shared.failed.store(node, SeqCst);
