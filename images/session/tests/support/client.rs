@@ -1,6 +1,7 @@
 //! A client: a smoltcp stack with one connection, and what it does on it.
 
 use super::segment::{self, FIN, OPTION_SACK, OPTION_SACK_PERMITTED, OPTION_SCALE, SYN, Seen, before};
+use super::unacknowledged::Unacknowledged;
 use super::{SERVER_IP, SERVER_MAC, Seeds};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -126,8 +127,7 @@ pub struct Client {
     last_ack: [u8; 4],
     /// End of the window that it announced last.
     window_end: u32,
-    /// Its FIN as it was sent last, and when.
-    fin_frame: Option<(i64, Vec<u8>)>,
+    unacknowledged: Unacknowledged,
 }
 
 pub fn client_tsval() -> u32 {
@@ -171,7 +171,7 @@ impl Client {
             appetite: usize::MAX,
             last_ack: [0; 4],
             window_end: 0,
-            fin_frame: None,
+            unacknowledged: Unacknowledged::default(),
         }
     }
 
@@ -208,6 +208,7 @@ impl Client {
         assert_eq!(frame[..6], [6; 6], "the address of the SYN");
         self.resets += u32::from(frame[14 + 33] & 4 != 0);
         let seen = Seen::parse(frame);
+        self.unacknowledged.on_segment(&seen);
         assert!(self.options.sack || seen.option(OPTION_SACK).is_none(), "{seen:?}");
         assert!(self.options.timestamps || seen.tsval().is_none(), "{seen:?}");
         let header = 34 + usize::from(frame[46] >> 4) * 4;
@@ -272,26 +273,10 @@ impl Client {
         if let Some(last) = frames.last().map(|f| Seen::parse(f)) {
             self.window_end = last.ack.wrapping_add(u32::from(last.window));
         }
-        frames.extend(self.fin_again(&frames, now));
+        let again = self.unacknowledged.on_sent(&frames, now);
+        frames.extend(again);
         frames.iter_mut().for_each(|f| self.disguise(f));
         frames
-    }
-
-    /// smoltcp starts its retransmission timer anew with every segment that comes, so under an endless stream from the server it never
-    /// sends a lost FIN again; a real client does.
-    fn fin_again(&mut self, frames: &[Vec<u8>], now: i64) -> Option<Vec<u8>> {
-        if !matches!(self.state(), State::FinWait1 | State::Closing | State::LastAck) {
-            return None;
-        }
-        if let Some(fin) = frames.iter().rfind(|f| f[47] & FIN != 0) {
-            self.fin_frame = Some((now, fin.clone()));
-        }
-        let (at, fin) = self.fin_frame.as_mut().filter(|f| now - f.0 > 1_000_000)?;
-        // With the present acknowledgement and window.
-        fin[42..46].copy_from_slice(&frames.last()?[42..46]);
-        fin[48..50].copy_from_slice(&frames.last()?[48..50]);
-        *at = now;
-        Some(fin.clone())
     }
 
     pub fn deadline(&mut self, now: i64) -> Option<i64> {

@@ -11,6 +11,7 @@ pub mod raw;
 pub mod rng;
 pub mod segment;
 pub mod standby;
+pub mod unacknowledged;
 pub mod world;
 
 pub use client::{App, Client};

@@ -9,7 +9,7 @@ use crate::support::world::Survives;
 use crate::support::{HTTP, MS, Rng, SECOND, STREAM, Seeds, World, seed};
 
 /// Seeds of a usual run.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 300;
 /// Steps of the world that a run may take: a livelock fails, it does not hang.
 const STEPS_MAX: u64 = 300_000;
 
