@@ -8,7 +8,7 @@
 use anyhow::{Context, Result, bail};
 use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::{GuestMessage, HostMessage};
-use escape_vmm::{BootParamsSeed, Console, FrameBuf, RxOutcome, TapSource, Vm, VmConfig};
+use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestImage, RxOutcome, TapSource, Vm, VmConfig};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::borrow::Cow;
@@ -76,17 +76,19 @@ fn main() -> Result<()> {
     let mut vm = Vm::new(VmConfig {
         ram_bytes: a.ram_mib << 20,
         n_slots: a.slots,
-        params: BootParamsSeed {
-            node: 1,
-            image_id: 1,
-            idle_timeout_s: 0,
-            ip: a.ip,
-            mac: [2, 0, 0, 0, 0, 1],
-            http_port: a.http,
-            stream_port: a.stream,
-            cmdline: a.cmdline.clone(),
+        guest: GuestImage::Freestanding {
+            params: BootParamsSeed {
+                node: 1,
+                image_id: 1,
+                idle_timeout_s: 0,
+                ip: a.ip,
+                mac: [2, 0, 0, 0, 0, 1],
+                http_port: a.http,
+                stream_port: a.stream,
+                cmdline: a.cmdline.clone(),
+            },
+            image: Cow::Owned(image),
         },
-        image: Cow::Owned(image),
         tap: a.tap.clone().map(TapSource::Name),
         mirror: None,
         console: Console::new(Box::new(std::io::stdout())),

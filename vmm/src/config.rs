@@ -1,6 +1,7 @@
 //! What a VM is made of.
 
 use crate::boot::BootParamsSeed;
+use crate::boot::linux::LinuxGuest;
 use crate::devices::serial::Console;
 use crate::devices::virtio::net::TapSource;
 use std::borrow::Cow;
@@ -12,14 +13,36 @@ pub struct VmConfig {
     pub ram_bytes: u64,
     /// Slots of the cell's arena, a multiple of 64 up to 65,536.
     pub n_slots: u32,
-    /// What the guest is told.
-    pub params: BootParamsSeed,
-    /// The guest: a static x86-64 ELF executable.
-    pub image: Cow<'static, [u8]>,
+    /// What is booted.
+    pub guest: GuestImage,
     /// The guest's network interface.
     pub tap: Option<TapSource>,
     /// The interface of the ingress mirror, which the guest never sees.
     pub mirror: Option<TapSource>,
     /// Where the serial port writes.
     pub console: Console,
+}
+
+/// A guest: what is loaded, and what it is told.
+#[derive(Debug)]
+pub enum GuestImage {
+    /// A guest that was made for this VMM.
+    Freestanding {
+        /// A static x86-64 ELF executable.
+        image: Cow<'static, [u8]>,
+        /// What it is told.
+        params: BootParamsSeed,
+    },
+    /// A stock Linux kernel.
+    Linux(LinuxGuest),
+}
+
+impl GuestImage {
+    /// The MAC address of its network interface.
+    pub const fn mac(&self) -> [u8; 6] {
+        match self {
+            Self::Freestanding { params, .. } => params.mac,
+            Self::Linux(guest) => guest.mac,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Errors of the VM as a whole.
 
 use crate::boot::BootError;
+use crate::boot::linux::LinuxError;
 use crate::devices::virtio::net::TapError;
 use crate::interrupts::InterruptError;
 use crate::memory::MemoryError;
@@ -53,6 +54,9 @@ pub enum VmError {
     /// The image.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// A Linux kernel.
+    #[error(transparent)]
+    Linux(#[from] LinuxError),
     /// Interrupts.
     #[error(transparent)]
     Interrupts(#[from] InterruptError),

@@ -14,6 +14,8 @@ pub enum GuestExit {
     },
     /// The guest ended on purpose: 0 written to port 0x500, or a shutdown event.
     Shutdown,
+    /// The guest asked for a reset: boot it again.
+    Reset,
     /// A fault while handling a fault while handling a fault.
     TripleFault {
         /// Instruction pointer, for the log.
@@ -55,6 +57,7 @@ impl std::fmt::Display for GuestExit {
         match self {
             Self::Crash { code } => write!(f, "the guest reported a crash, code {code:#x}"),
             Self::Shutdown => write!(f, "the guest shut down"),
+            Self::Reset => write!(f, "the guest asked for a reset"),
             Self::TripleFault { rip } => write!(f, "triple fault at {rip:#x}"),
             Self::UnleasedArena { gpa, write } => {
                 let what = if *write { "wrote to" } else { "read from" };

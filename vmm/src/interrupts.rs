@@ -18,7 +18,18 @@ const FIRST_MSI_GSI: u32 = 24;
 /// Local APIC 0, fixed delivery (Intel SDM volume 3, section 11.11.1).
 const MSI_ADDRESS: u32 = 0xfee0_0000;
 /// The pin of the first serial port.
-const SERIAL_PIN: u32 = 4;
+pub const SERIAL_PIN: u32 = 4;
+/// The pin of the first virtio device of a Linux guest; the others follow.
+pub const DEVICE_PIN0: u32 = 5;
+
+/// How interrupts of virtio devices reach the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// Straight to vectors of the local APIC, which the freestanding guest has fixed.
+    Messages,
+    /// By pins of the I/O APIC, which ACPI tells a Linux guest.
+    Pins,
+}
 
 /// Why interrupts could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -94,17 +105,20 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Creates the lines and routes them: device `i` to vector `DEVICE0 + i`, the control ring to `CONTROL`,
-    /// nudges to `NUDGE`.
-    /// The interrupt chips must exist.
-    pub fn new(vm: &VmFd) -> Result<Self, InterruptError> {
+    /// Creates the lines and routes them: as messages, device `i` to vector `DEVICE0 + i`; by pins, to pin `DEVICE_PIN0 + i`.
+    /// The control ring goes to `CONTROL`, nudges to `NUDGE`. The interrupt chips must exist.
+    pub fn new(vm: &VmFd, wiring: Wiring) -> Result<Self, InterruptError> {
         let messages = [
             ("virtio-net", u32::from(vector::DEVICE0) + device::NET as u32),
             ("virtio-rng", u32::from(vector::DEVICE0) + device::RNG as u32),
             ("control", u32::from(vector::CONTROL)),
             ("nudge", u32::from(vector::NUDGE)),
         ];
+        let device_pins = [device::NET, device::RNG].map(|device| DEVICE_PIN0 + device as u32);
         let mut table = vec![pin_route(SERIAL_PIN)];
+        if wiring == Wiring::Pins {
+            table.extend(device_pins.map(pin_route));
+        }
         table.extend((FIRST_MSI_GSI..).zip(messages).map(|(gsi, (_, data))| message_route(gsi, data)));
         let routing = KvmIrqRouting::from_entries(&table).map_err(|_| InterruptError::Table)?;
         vm.set_gsi_routing(&routing).map_err(|source| InterruptError::Kvm {
@@ -113,9 +127,13 @@ impl Interrupts {
             source,
         })?;
         let line = |index: u32, what| connect(vm, FIRST_MSI_GSI + index, what);
+        let of_device = |index: u32, what| match wiring {
+            Wiring::Messages => line(index, what),
+            Wiring::Pins => connect(vm, DEVICE_PIN0 + index, what),
+        };
         Ok(Self {
-            net: line(0, "virtio-net")?,
-            rng: line(1, "virtio-rng")?,
+            net: of_device(device::NET as u32, "virtio-net")?,
+            rng: of_device(device::RNG as u32, "virtio-rng")?,
             control: line(2, "control")?,
             nudge: line(3, "nudge")?,
             serial: connect(vm, SERIAL_PIN, "serial")?,

@@ -23,7 +23,8 @@ pub mod vcpu;
 pub mod vm;
 
 pub use boot::BootParamsSeed;
-pub use config::VmConfig;
+pub use boot::linux::LinuxGuest;
+pub use config::{GuestImage, VmConfig};
 pub use control::Control;
 pub use devices::serial::Console;
 pub use devices::virtio::net::{FrameBuf, Net, RxOutcome, Tap, TapSource, TxFrame};

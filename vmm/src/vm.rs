@@ -1,7 +1,7 @@
 //! A virtual machine: memory, one vCPU, devices, and the guest's life in it.
 
-use crate::boot::{self, BootError, BootParamsSeed, elf, page_tables, registers};
-use crate::config::VmConfig;
+use crate::boot::{self, BootError, BootParamsSeed, elf, linux, page_tables, registers};
+use crate::config::{GuestImage, VmConfig};
 use crate::control::Control;
 use crate::devices::serial::{Console, SerialPort};
 use crate::devices::virtio::device_state::DeviceModel;
@@ -10,7 +10,7 @@ use crate::devices::virtio::net::{self, Net, Tap};
 use crate::devices::virtio::rng::{self, Rng};
 use crate::error::VmError;
 use crate::exit::{ExitReport, GuestExit};
-use crate::interrupts::{Interrupt, Interrupts};
+use crate::interrupts::{Interrupt, Interrupts, Wiring};
 use crate::log_limit::LogLimit;
 use crate::machine::Machine;
 use crate::memory::SlotTable;
@@ -20,7 +20,6 @@ use crate::vcpu::metrics::ExitCounters;
 use crate::vcpu::{Bus, Fault, PristineVcpu, VcpuThread};
 use escape_abi::layout::{DOORBELL, MMIO_BASE, MMIO_STRIDE, device};
 use kvm_ioctls::VcpuFd;
-use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -29,6 +28,8 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const BOOT_VCPU: u64 = 0;
+/// virtio-mmio devices of a VM: network and randomness.
+const VIRTIO_DEVICES: u64 = device::RNG + 1;
 /// Looks for a moment at which the guest works on no slice, and the time between two: 20 ms in all, then it hangs as it is.
 const UNREFERENCED_TRIES_MAX: u32 = 200;
 const UNREFERENCED_RETRY: Duration = Duration::from_micros(100);
@@ -74,8 +75,7 @@ pub struct Vm {
     nudge: Interrupt,
     bus: Arc<Bus>,
     report: Arc<ExitReport>,
-    image: Cow<'static, [u8]>,
-    params: BootParamsSeed,
+    guest: Arc<GuestImage>,
     tsc_khz: u64,
     fds: VmFds,
     boots: u64,
@@ -89,11 +89,15 @@ impl Vm {
         let machine = Machine::new(config.ram_bytes, config.n_slots)?;
         let vcpu = machine.create_vcpu(BOOT_VCPU)?;
         let tsc_khz = vcpu.get_tsc_khz().map_err(|source| VmError::Kvm { call: "KVM_GET_TSC_KHZ", source })?;
-        let interrupts = Interrupts::new(machine.fd())?;
+        let wiring = match config.guest {
+            GuestImage::Freestanding { .. } => Wiring::Messages,
+            GuestImage::Linux(_) => Wiring::Pins,
+        };
+        let interrupts = Interrupts::new(machine.fd(), wiring)?;
         let tap = config.tap.map(Tap::open).transpose()?;
         let mirror = config.mirror.map(Tap::open).transpose()?;
         let report = Arc::new(ExitReport::new().map_err(io_error("eventfd of the exit report"))?);
-        let bus = bus(&machine, &interrupts, net::config::model(config.params.mac, tap.is_some()), config.console)?;
+        let bus = bus(&machine, &interrupts, net::config::model(config.guest.mac(), tap.is_some()), config.console)?;
         let (net_transport, rng_transport) = (&bus.net, &bus.rng);
         let fds = VmFds {
             tx_kick: kick_fd(net_transport, net::config::TRANSMIT_QUEUE),
@@ -116,8 +120,7 @@ impl Vm {
             machine,
             bus: Arc::new(bus),
             report,
-            image: config.image,
-            params: config.params,
+            guest: Arc::new(config.guest),
             tsc_khz: u64::from(tsc_khz),
             fds,
             boots: 0,
@@ -160,11 +163,21 @@ impl Vm {
             self.pristine.restore(vcpu)?;
         }
         self.report.take();
+        match &*Arc::clone(&self.guest) {
+            GuestImage::Freestanding { image, params } => self.load_freestanding(image, params, vcpu),
+            GuestImage::Linux(guest) => {
+                let devices = u32::try_from(VIRTIO_DEVICES).unwrap_or(0);
+                Ok(linux::load(guest, self.machine.ram().memory(), self.machine.ram().bytes(), devices, vcpu)?)
+            }
+        }
+    }
+
+    fn load_freestanding(&mut self, image: &[u8], params: &BootParamsSeed, vcpu: &VcpuFd) -> Result<(), VmError> {
         let (ram, n_slots) = (self.machine.ram(), self.machine.arena().n_slots());
-        let entry = elf::load(&self.image, ram.memory(), ram.bytes())?;
-        self.loop_at = elf::find_loop(&self.image, &SPIN_CODE).unwrap_or(SPIN_ADDRESS);
+        let entry = elf::load(image, ram.memory(), ram.bytes())?;
+        self.loop_at = elf::find_loop(image, &SPIN_CODE).unwrap_or(SPIN_ADDRESS);
         page_tables::build(ram.memory(), ram.bytes(), n_slots)?;
-        let params = self.params.complete(ram.bytes(), n_slots, self.tsc_khz)?;
+        let params = params.complete(ram.bytes(), n_slots, self.tsc_khz)?;
         boot::params::write(ram.memory(), &params)?;
         let spin = ram.memory().write_slice(&SPIN_CODE, GuestAddress(SPIN_ADDRESS));
         spin.map_err(|source| BootError::Write { what: "the loop of drills", address: SPIN_ADDRESS, source })?;
@@ -193,6 +206,14 @@ impl Vm {
             VcpuPlace::Lost => return Err(VmError::VcpuLost),
         }
         Ok(())
+    }
+
+    /// Where the guest's processor stands, while it is stopped.
+    pub fn instruction_pointer(&self) -> Option<u64> {
+        match &self.vcpu {
+            VcpuPlace::Idle(vcpu) => vcpu.get_regs().ok().map(|regs| regs.rip),
+            _ => None,
+        }
     }
 
     /// Why the guest stopped, if it did; once per stop.

@@ -7,7 +7,7 @@ mod assembler;
 use assembler::Code;
 use escape_abi::layout::{ARENA_BASE, BOOT_PARAMS, CONTROL_BASE, DOORBELL, LEASE_SLOTS, MMIO_BASE, SLOT_SIZE};
 use escape_abi::{GuestMessage, HostMessage, RingEntry, SlotWord};
-use escape_vmm::{BootParamsSeed, Console, Fault, GuestExit, SlotMemory, Vm, VmConfig};
+use escape_vmm::{BootParamsSeed, Console, Fault, GuestExit, GuestImage, SlotMemory, Vm, VmConfig};
 use std::borrow::Cow;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -45,8 +45,10 @@ fn vm(code: Code) -> Option<(Vm, Screen)> {
     let vm = Vm::new(VmConfig {
         ram_bytes: 4 << 20,
         n_slots: N_SLOTS,
-        params: BootParamsSeed { node: 7, mac: [2, 0, 0, 0, 0, 1], ..Default::default() },
-        image: Cow::Owned(code.into_elf()),
+        guest: GuestImage::Freestanding {
+            params: BootParamsSeed { node: 7, mac: [2, 0, 0, 0, 0, 1], ..Default::default() },
+            image: Cow::Owned(code.into_elf()),
+        },
         tap: None,
         mirror: None,
         console: Console::new(Box::new(screen.clone())),

@@ -21,7 +21,7 @@ pub struct Cli {
 pub enum Command {
     /// Boot one guest by itself, without a cell
     Boot {
-        /// The image file (TOML); a sample with every default is images/freestanding.toml
+        /// The image file (TOML); samples with every default are images/freestanding.toml and images/linux/debian.toml
         image: PathBuf,
         /// At the end, print when each step of the boot was done (JSON, the last line)
         #[arg(long)]
@@ -58,11 +58,35 @@ pub enum Command {
         #[command(subcommand)]
         what: Cell,
     },
+    /// Make and look at images of Linux guests
+    Image {
+        /// What to do
+        #[command(subcommand)]
+        what: Image,
+    },
     /// Look at configuration files
     Config {
         /// What to do with them
         #[command(subcommand)]
         what: Config,
+    },
+}
+
+/// What to do with an image.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Image {
+    /// Make kernel and initial file system of Debian's packages, with SHA256SUMS beside them
+    Build {
+        /// The image file (TOML); a sample with every default is images/linux/debian.toml
+        file: PathBuf,
+    },
+    /// Say what an image is and what it lacks (exit code 1 if it lacks something)
+    Inspect {
+        /// The image file (TOML)
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

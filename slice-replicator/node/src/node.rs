@@ -31,7 +31,7 @@ use escape_vmm::commit::tombstone::Tombstones;
 use escape_vmm::commit::valve::Valve;
 use escape_vmm::commit::valve_config::{BreachPolicy, Mode, ValveConfig};
 use escape_vmm::commit::{Capturer, ImageStore};
-use escape_vmm::{BootParamsSeed, Console, FrameBuf, TapSource, Vm, VmConfig};
+use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestImage, TapSource, Vm, VmConfig};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use std::borrow::Cow;
@@ -314,17 +314,19 @@ fn vm_config(config: &NodeConfig, image: Cow<'static, [u8]>) -> Result<VmConfig,
     Ok(VmConfig {
         ram_bytes: u64::from(config.ram_mib) << 20,
         n_slots: config.n_slots,
-        params: BootParamsSeed {
-            image_id: escape_images::image_id(&image),
-            node: u32::from(config.id),
-            ip: config.service.ip.octets(),
-            mac: config.service.mac,
-            http_port: config.service.http_port,
-            stream_port: config.service.stream_port,
-            idle_timeout_s: config.service.idle_timeout_s,
-            cmdline: config.cmdline.clone(),
+        guest: GuestImage::Freestanding {
+            params: BootParamsSeed {
+                image_id: escape_images::image_id(&image),
+                node: u32::from(config.id),
+                ip: config.service.ip.octets(),
+                mac: config.service.mac,
+                http_port: config.service.http_port,
+                stream_port: config.service.stream_port,
+                idle_timeout_s: config.service.idle_timeout_s,
+                cmdline: config.cmdline.clone(),
+            },
+            image,
         },
-        image,
         tap: Some(tap_source(&config.tap)?),
         mirror: config.mirror.as_ref().map(tap_source).transpose()?,
         console: Console::new(Box::new(std::io::stderr())),

@@ -2,6 +2,7 @@
 
 pub mod elf;
 pub mod error;
+pub mod linux;
 pub mod page_tables;
 pub mod params;
 pub mod registers;

@@ -34,9 +34,11 @@ pub fn enter_long_mode(vcpu: &VcpuFd, id: u64, entry: u64) -> Result<(), BootErr
     vcpu.set_regs(&regs).map_err(failed("KVM_SET_REGS"))
 }
 
-/// The CPUID table for a vCPU: what KVM supports, its APIC id, and the TSC deadline timer (which KVM leaves to us).
+/// The CPUID table for a vCPU: what KVM supports, its APIC id, the TSC deadline timer (which KVM leaves to us), and that there is a
+/// hypervisor, without which no kernel looks for KVM's clock.
 pub fn cpuid(kvm: &Kvm, id: u64) -> Result<CpuId, BootError> {
     const TSC_DEADLINE: u32 = 1 << 24;
+    const HYPERVISOR: u32 = 1 << 31;
     let mut table = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|source| BootError::Vcpu {
         call: "KVM_GET_SUPPORTED_CPUID",
         vcpu: id,
@@ -47,7 +49,7 @@ pub fn cpuid(kvm: &Kvm, id: u64) -> Result<CpuId, BootError> {
         match entry.function {
             1 => {
                 entry.ebx = (entry.ebx & 0x00ff_ffff) | apic_id << 24;
-                entry.ecx |= TSC_DEADLINE;
+                entry.ecx |= TSC_DEADLINE | HYPERVISOR;
             }
             0xb | 0x1f => entry.edx = apic_id,
             _ => {}

@@ -1,4 +1,5 @@
 //! Devices of the guest.
 
+pub mod power;
 pub mod serial;
 pub mod virtio;

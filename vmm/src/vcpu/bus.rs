@@ -1,6 +1,7 @@
 //! Where the accesses of a vCPU go that leave the guest.
 
 use super::metrics::ExitCounters;
+use crate::devices::power::device as power;
 use crate::devices::serial::SerialPort;
 use crate::devices::virtio::mmio::MmioTransport;
 use crate::exit::GuestExit;
@@ -63,6 +64,9 @@ impl Bus {
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
         self.counters.ports.fetch_add(1, Relaxed);
         data.fill(0xff);
+        if let Some(value) = power::read(port) {
+            data.fill(value);
+        }
         if let (Some(offset), Some(first)) = (SerialPort::offset(port), data.first_mut()) {
             *first = self.serial.read(offset);
         }
@@ -78,6 +82,9 @@ impl Bus {
                 0 => GuestExit::Shutdown,
                 code => GuestExit::Crash { code },
             });
+        }
+        if let Some(exit) = data.first().and_then(|value| power::write(port, *value)) {
+            return Some(exit);
         }
         if let Some(offset) = SerialPort::offset(port) {
             // A repeated string instruction gives several bytes for the same port.

@@ -52,7 +52,10 @@ impl PristineVcpu {
         vcpu.set_mp_state(self.runnable).map_err(failed("KVM_SET_MP_STATE"))?;
         vcpu.set_sregs(&self.sregs).map_err(failed("KVM_SET_SREGS"))?;
         vcpu.set_regs(&self.regs).map_err(failed("KVM_SET_REGS"))?;
-        vcpu.set_xcrs(&self.xcrs).map_err(failed("KVM_SET_XCRS"))?;
+        // A processor without XSAVE has none, and KVM refuses to set none.
+        if self.xcrs.nr_xcrs > 0 {
+            vcpu.set_xcrs(&self.xcrs).map_err(failed("KVM_SET_XCRS"))?;
+        }
         vcpu.set_fpu(&self.fpu).map_err(failed("KVM_SET_FPU"))?;
         self.clear_msrs(vcpu)?;
         vcpu.set_lapic(&self.lapic).map_err(failed("KVM_SET_LAPIC"))?;

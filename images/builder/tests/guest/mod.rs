@@ -3,7 +3,7 @@
 use crate::wire::Segment;
 use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::{GuestMessage, HostMessage};
-use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestExit, RxOutcome, Vm, VmConfig};
+use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestExit, GuestImage, RxOutcome, Vm, VmConfig};
 use std::borrow::Cow;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -57,16 +57,18 @@ impl Guest {
         let vm = Vm::new(VmConfig {
             ram_bytes: 32 << 20,
             n_slots: N_SLOTS,
-            params: BootParamsSeed {
-                node: 7,
-                image_id: escape_images::image_id(escape_images::freestanding()),
-                ip: GUEST_IP,
-                mac: GUEST_MAC,
-                http_port: HTTP_PORT,
-                stream_port: 7777,
-                ..Default::default()
+            guest: GuestImage::Freestanding {
+                params: BootParamsSeed {
+                    node: 7,
+                    image_id: escape_images::image_id(escape_images::freestanding()),
+                    ip: GUEST_IP,
+                    mac: GUEST_MAC,
+                    http_port: HTTP_PORT,
+                    stream_port: 7777,
+                    ..Default::default()
+                },
+                image: Cow::Borrowed(escape_images::freestanding()),
             },
-            image: Cow::Borrowed(escape_images::freestanding()),
             tap: None,
             mirror: None,
             console: Console::new(Box::new(screen.clone())),

@@ -3,18 +3,22 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use escape_node::ServiceConfig;
 use escape_node::solo::{SoloConfig, SoloNode, SoloTimes};
+use escape_vmm::{BootParamsSeed, GuestImage, LinuxGuest};
 
 use super::CommandError;
 use super::parts::{log_to_stderr, part};
-use crate::config::{FREESTANDING, ImageFile};
+use crate::config::{FREESTANDING, ImageFile, LinuxFile, is_linux_file};
 use crate::exit::Exit;
+
+/// Slots of a guest that does not use them: the least that an arena has.
+const SLOTS_MIN: u32 = 64;
 
 /// Boots the image and serves until SIGINT, SIGTERM or the guest's own end.
 pub fn run(image: &Path, times: bool) -> Result<Exit, CommandError> {
     log_to_stderr();
-    let config = solo_config(ImageFile::read(image)?)?;
+    let config =
+        if is_linux_file(image) { linux(LinuxFile::read(image)?)? } else { freestanding(ImageFile::read(image)?)? };
     let mut node = SoloNode::start(config, SoloTimes::begin()).map_err(|e| part("boot", &e))?;
     let ended = node.run();
     if times {
@@ -24,26 +28,40 @@ pub fn run(image: &Path, times: bool) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-fn solo_config(file: ImageFile) -> Result<SoloConfig, CommandError> {
+fn freestanding(file: ImageFile) -> Result<SoloConfig, CommandError> {
     let image: Cow<'static, [u8]> = if file.image == FREESTANDING {
         escape_images::freestanding().into()
     } else {
-        let path = Path::new(&file.image);
-        std::fs::read(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })?.into()
+        read(Path::new(&file.image))?.into()
+    };
+    let params = BootParamsSeed {
+        image_id: escape_images::image_id(&image),
+        node: 0,
+        ip: file.ip.octets(),
+        mac: file.mac.0,
+        http_port: file.http_port,
+        stream_port: file.stream_port,
+        idle_timeout_s: file.idle_timeout_s,
+        cmdline: file.cmdline,
     };
     Ok(SoloConfig {
-        image_id: escape_images::image_id(&image),
-        image,
+        guest: GuestImage::Freestanding { image, params },
         ram_mib: file.ram_mib,
         n_slots: file.slots,
-        tap: (!file.tap.is_empty()).then_some(file.tap),
-        service: ServiceConfig {
-            ip: file.ip,
-            mac: file.mac.0,
-            http_port: file.http_port,
-            stream_port: file.stream_port,
-            idle_timeout_s: file.idle_timeout_s,
-        },
-        cmdline: file.cmdline,
+        tap: name(file.tap),
     })
+}
+
+fn linux(file: LinuxFile) -> Result<SoloConfig, CommandError> {
+    let initrd = if file.initrd.as_os_str().is_empty() { Vec::new() } else { read(&file.initrd)? };
+    let guest = LinuxGuest { kernel: read(&file.kernel)?, initrd, cmdline: file.cmdline, mac: file.mac.0 };
+    Ok(SoloConfig { guest: GuestImage::Linux(guest), ram_mib: file.ram_mib, n_slots: SLOTS_MIN, tap: name(file.tap) })
+}
+
+fn name(tap: String) -> Option<String> {
+    (!tap.is_empty()).then_some(tap)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
+    std::fs::read(path).map_err(|source| CommandError::Read { path: path.to_owned(), source })
 }

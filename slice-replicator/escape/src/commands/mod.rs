@@ -9,12 +9,13 @@ mod config_check;
 mod doctor;
 mod drill;
 mod drill_files;
+mod image;
 mod parts;
 mod status;
 
 pub use command_error::CommandError;
 
-use crate::cli::{Cell, Cli, Command, Config};
+use crate::cli::{Cell, Cli, Command, Config, Image};
 use crate::exit::Exit;
 
 /// Does what the command line asks.
@@ -29,6 +30,8 @@ pub fn run(cli: Cli) -> Result<Exit, CommandError> {
         Command::Bench { what } => bench::run(&what),
         Command::Doctor { json } => doctor::run(json),
         Command::Cell { what: Cell::Init(args) } => cell_init::run(&args),
+        Command::Image { what: Image::Build { file } } => image::build(&file),
+        Command::Image { what: Image::Inspect { file, json } } => image::inspect(&file, json),
         Command::Config { what: Config::Check { file, json } } => config_check::run(&file, json),
     }
 }

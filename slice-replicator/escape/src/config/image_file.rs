@@ -76,22 +76,15 @@ impl ImageFile {
         rules.require(!self.image.is_empty(), &["image".into()], || {
             "must be \"freestanding\" or the path of an image".into()
         });
-        rules.within(self.ram_mib, 4..=2_046, "", "ram_mib");
-        rules.require(self.ram_mib.is_multiple_of(2), &["ram_mib".into()], || "must be even".into());
+        check_ram(self.ram_mib, rules);
         rules.within(self.slots, 64..=65_536, "", "slots");
         rules.require(self.slots.is_multiple_of(64), &["slots".into()], || {
             format!("{} is no multiple of 64", self.slots)
         });
-        let name_fits = self.tap.len() <= INTERFACE_NAME_MAX && !self.tap.contains(['/', ' ', ':']);
-        rules.require(name_fits, &["tap".into()], || {
-            format!("{:?} is no interface name (at most {INTERFACE_NAME_MAX} bytes, no '/', ':' or space)", self.tap)
-        });
+        check_tap(&self.tap, rules);
         let unusable = self.ip.is_unspecified() || self.ip.is_loopback() || self.ip.is_multicast();
         rules.require(!unusable, &["ip".into()], || format!("{} cannot be a guest's address", self.ip));
-        let [first, ..] = self.mac.0;
-        rules.require(first & 1 == 0 && self.mac.0 != [0; 6], &["mac".into()], || {
-            format!("{} is no unicast address", self.mac)
-        });
+        check_mac(self.mac, rules);
         rules.within(self.http_port, 1..=u16::MAX, "", "http_port");
         rules.within(self.stream_port, 1..=u16::MAX, "", "stream_port");
         rules.require(self.http_port != self.stream_port, &["stream_port".into()], || {
@@ -102,6 +95,26 @@ impl ImageFile {
             "must be at most 255 bytes without a zero byte".into()
         });
     }
+}
+
+/// A guest's RAM.
+pub(super) fn check_ram(ram_mib: u32, rules: &mut Rules<'_>) {
+    rules.within(ram_mib, 4..=2_046, "", "ram_mib");
+    rules.require(ram_mib.is_multiple_of(2), &["ram_mib".into()], || "must be even".into());
+}
+
+/// A guest's tap.
+pub(super) fn check_tap(tap: &str, rules: &mut Rules<'_>) {
+    let name_fits = tap.len() <= INTERFACE_NAME_MAX && !tap.contains(['/', ' ', ':']);
+    rules.require(name_fits, &["tap".into()], || {
+        format!("{tap:?} is no interface name (at most {INTERFACE_NAME_MAX} bytes, no '/', ':' or space)")
+    });
+}
+
+/// A guest's MAC address.
+pub(super) fn check_mac(mac: MacAddress, rules: &mut Rules<'_>) {
+    let [first, ..] = mac.0;
+    rules.require(first & 1 == 0 && mac.0 != [0; 6], &["mac".into()], || format!("{mac} is no unicast address"));
 }
 
 #[cfg(test)]

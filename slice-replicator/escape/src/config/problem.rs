@@ -17,6 +17,8 @@ pub enum FileKind {
     Replication,
     /// The image file of `escape boot`.
     Image,
+    /// The image file of a Linux guest.
+    Linux,
     /// The file of a drill.
     Drill,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for FileKind {
         f.write_str(match self {
             Self::Replication => "replication file",
             Self::Image => "image file",
+            Self::Linux => "image file of a Linux guest",
             Self::Drill => "drill file",
         })
     }

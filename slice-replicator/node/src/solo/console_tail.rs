@@ -21,6 +21,11 @@ impl ConsoleTail {
         if text.is_empty() { "(nothing)".into() } else { text }
     }
 
+    /// Whether anything was said.
+    pub(super) fn has_text(&self) -> bool {
+        !self.bytes.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Ends the line that the guest was stopped in the middle of: what is printed next has a line of its own.
     pub(super) fn end_line(&mut self) -> std::io::Result<()> {
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);

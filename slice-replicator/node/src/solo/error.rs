@@ -37,6 +37,19 @@ pub enum SoloError {
         /// The end of its console.
         tail: String,
     },
+    /// A kernel said nothing.
+    #[error(
+        "the kernel has said nothing on its serial port for {limit_s} s; its processor stands at {at:#x}.\n\
+         exits of its processor: {exits}\nIs \"console=ttyS0\" on its command line?"
+    )]
+    Silent {
+        /// The limit, seconds.
+        limit_s: u64,
+        /// Instruction pointer.
+        at: u64,
+        /// Counters of vCPU exits.
+        exits: String,
+    },
 }
 
 impl SoloError {

@@ -8,7 +8,7 @@ use super::stop_signal::StopSignal;
 use super::times::{SoloStep, SoloTimes};
 use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::{GuestMessage, HostMessage};
-use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestExit, RxOutcome, TapSource, Vm, VmConfig};
+use escape_vmm::{Console, FrameBuf, GuestExit, GuestImage, RxOutcome, TapSource, Vm, VmConfig};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::iter::StepBy;
@@ -22,8 +22,16 @@ const FRAMES_PER_TURN_MAX: usize = 64;
 const MESSAGES_PER_TURN_MAX: usize = 1024;
 /// A guest that has not said that it is ready by then has failed to boot.
 const READY_LIMIT: Duration = Duration::from_secs(5);
+/// A Linux kernel that has said nothing by then does not boot.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// A Linux kernel's first words come without an event: looked for this often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Generation of the leases: there is nobody to share the arena with.
 const GENERATION: u32 = 1;
+/// The serial port takes 64 bytes at a time and does not say when it has room: tried again this often.
+const TYPE_AGAIN: Duration = Duration::from_millis(5);
+/// Keys that it has not taken for so long are dropped.
+const TYPING_LIMIT: Duration = Duration::from_secs(1);
 const VM: Token = Token(0);
 const STOP: Token = Token(1);
 const TERMINAL: Token = Token(2);
@@ -40,10 +48,17 @@ pub struct SoloNode {
     tail: ConsoleTail,
     times: SoloTimes,
     terminal: OperatorTerminal,
+    /// The terminal may have keys.
+    keys_wait: bool,
+    /// Keys that the serial port has not taken yet, and when it took the last one.
+    typed: Vec<u8>,
+    typed_at: Instant,
     stopping: bool,
     started: Instant,
     /// First slots of the leases that the guest does not have yet.
     unleased: StepBy<Range<u32>>,
+    /// It says that it is up by its first word on the console, not by a message.
+    is_linux: bool,
     _stop: StopSignal,
 }
 
@@ -56,7 +71,9 @@ impl SoloNode {
         let poll = Poll::new().map_err(SoloError::os("epoll"))?;
         let stop = StopSignal::register(poll.registry(), STOP)?;
         let tail = ConsoleTail::default();
-        let n_slots = config.n_slots;
+        let is_linux = matches!(config.guest, GuestImage::Linux(_));
+        // A Linux guest does not know of slots yet.
+        let n_slots = if is_linux { 0 } else { config.n_slots };
         let mut vm = Vm::new(vm_config(config, tail.clone()))?;
         times.done(SoloStep::Built);
         vm.start()?;
@@ -72,9 +89,13 @@ impl SoloNode {
             tail,
             times,
             terminal: OperatorTerminal::take(),
+            keys_wait: false,
+            typed: Vec::new(),
+            typed_at: started,
             stopping: false,
             started,
             unleased: (0..n_slots).step_by(LEASE_SLOTS as usize),
+            is_linux,
             _stop: stop,
         };
         // The first lease waits for KVM to settle (some milliseconds): the guest boots meanwhile.
@@ -120,14 +141,16 @@ impl SoloNode {
             for event in &events {
                 match event.token() {
                     STOP => self.stopping = true,
-                    TERMINAL => self.on_keys(),
+                    TERMINAL => self.keys_wait = true,
                     _ => {}
                 }
             }
             // Events are edges: every source is looked at until it has nothing.
             more = self.turn()?;
-            if let Some(exit) = self.vm.poll_exit() {
-                return self.ended(exit);
+            match self.vm.poll_exit() {
+                Some(GuestExit::Reset) => self.boot_again()?,
+                Some(exit) => return self.ended(exit),
+                None => {}
             }
             self.check_ready()?;
         }
@@ -139,8 +162,24 @@ impl SoloNode {
         if more {
             return Some(Duration::ZERO);
         }
+        if !self.typed.is_empty() {
+            return Some(TYPE_AGAIN);
+        }
         let up = self.times.at(SoloStep::Ready).is_some();
-        (!up).then(|| READY_LIMIT.saturating_sub(self.started.elapsed()))
+        let left = self.ready_limit().saturating_sub(self.started.elapsed());
+        (!up).then(|| if self.is_linux { left.min(LOOK_EVERY) } else { left })
+    }
+
+    const fn ready_limit(&self) -> Duration {
+        if self.is_linux { SILENCE_LIMIT } else { READY_LIMIT }
+    }
+
+    /// The guest asked for a reset.
+    fn boot_again(&mut self) -> Result<(), SoloError> {
+        tracing::info!("the guest asked for a reset: it is booted again");
+        self.vm.restart()?;
+        self.blocked = false;
+        Ok(())
     }
 
     /// Whether there may be more to do at once.
@@ -149,6 +188,7 @@ impl SoloNode {
         self.vm.net().clear_rx_kick();
         self.vm.rng().service();
         self.messages();
+        self.type_some();
         let mut more = self.transmit() | self.receive()?;
         if !more && self.times.at(SoloStep::FirstFrameOut).is_some() && self.unleased.len() > 0 {
             // One at a time between others' turns: the first session needs only the first.
@@ -222,60 +262,81 @@ impl SoloNode {
         Ok(true)
     }
 
-    fn on_keys(&mut self) {
-        let mut keys = [0; 256];
+    /// Types what the guest's serial port takes now; what it does not take waits, and what is behind it waits in the terminal.
+    fn type_some(&mut self) {
         loop {
-            match self.terminal.read(&mut keys) {
-                Some([]) => return,
-                Some(typed) => {
-                    let taken = self.vm.console_input(typed);
-                    if taken < typed.len() {
-                        tracing::debug!(dropped = typed.len() - taken, "the guest does not read its console");
-                    }
-                }
-                None => {
-                    // End of input: the guest goes on without.
-                    let _ = self.poll.registry().deregister(&mut SourceFd(&OperatorTerminal::fd()));
-                    return;
-                }
+            if self.typed.is_empty() && !self.read_keys() {
+                return;
+            }
+            let taken = self.vm.console_input(&self.typed);
+            if taken > 0 {
+                self.typed_at = Instant::now();
+                self.typed.drain(..taken);
+            } else if self.typed_at.elapsed() > TYPING_LIMIT {
+                tracing::debug!(dropped = self.typed.len(), "the guest does not read its console");
+                self.typed.clear();
+            }
+            if !self.typed.is_empty() {
+                return;
             }
         }
+    }
+
+    /// Whether there are keys.
+    fn read_keys(&mut self) -> bool {
+        let mut keys = [0; 256];
+        if !self.keys_wait {
+            return false;
+        }
+        match self.terminal.read(&mut keys) {
+            Some([]) => self.keys_wait = false,
+            Some(typed) => {
+                self.typed.extend_from_slice(typed);
+                self.typed_at = Instant::now();
+            }
+            None => {
+                // End of input: the guest goes on without.
+                self.keys_wait = false;
+                let _ = self.poll.registry().deregister(&mut SourceFd(&OperatorTerminal::fd()));
+            }
+        }
+        !self.typed.is_empty()
     }
 
     fn ended(&mut self, exit: GuestExit) -> Result<(), SoloError> {
         if exit == GuestExit::Shutdown { Ok(()) } else { Err(SoloError::Ended { exit, tail: self.tail.text() }) }
     }
 
-    fn check_ready(&self) -> Result<(), SoloError> {
-        if self.times.at(SoloStep::Ready).is_some() || self.started.elapsed() < READY_LIMIT {
+    fn check_ready(&mut self) -> Result<(), SoloError> {
+        if self.is_linux && self.tail.has_text() {
+            self.times.done(SoloStep::Ready);
+        }
+        let limit = self.ready_limit();
+        if self.times.at(SoloStep::Ready).is_some() || self.started.elapsed() < limit {
             return Ok(());
         }
-        Err(SoloError::NotReady {
-            limit_ms: READY_LIMIT.as_millis(),
-            exits: format!("{:?}", self.vm.metrics().exits),
-            tail: self.tail.text(),
-        })
+        let exits = format!("{:?}", self.vm.metrics().exits);
+        if self.is_linux {
+            self.vm.stop();
+            let at = self.vm.instruction_pointer().unwrap_or(0);
+            return Err(SoloError::Silent { limit_s: limit.as_secs(), at, exits });
+        }
+        Err(SoloError::NotReady { limit_ms: limit.as_millis(), exits, tail: self.tail.text() })
     }
 }
 
 fn vm_config(config: SoloConfig, tail: ConsoleTail) -> VmConfig {
+    let console = match config.guest {
+        GuestImage::Freestanding { .. } => Console::new(Box::new(tail)),
+        GuestImage::Linux(_) => Console::terminal(Box::new(tail)),
+    };
     VmConfig {
         ram_bytes: u64::from(config.ram_mib) << 20,
         n_slots: config.n_slots,
-        params: BootParamsSeed {
-            image_id: config.image_id,
-            node: 0,
-            ip: config.service.ip.octets(),
-            mac: config.service.mac,
-            http_port: config.service.http_port,
-            stream_port: config.service.stream_port,
-            idle_timeout_s: config.service.idle_timeout_s,
-            cmdline: config.cmdline,
-        },
-        image: config.image,
+        guest: config.guest,
         tap: config.tap.map(TapSource::Name),
         mirror: None,
-        console: Console::new(Box::new(tail)),
+        console,
     }
 }
 

@@ -8,7 +8,7 @@ use escape_vmm::commit::quota::HoldLimits;
 use escape_vmm::commit::{
     BreachPolicy, CaptureLimits, Capturer, ImageStore, Mode, ProtectedPorts, SliceId, Valve, ValveConfig,
 };
-use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestExit, Vm, VmConfig};
+use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestExit, GuestImage, Vm, VmConfig};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
@@ -221,15 +221,17 @@ fn vm_config(attack: &str, screen: &Screen) -> VmConfig {
     VmConfig {
         ram_bytes: 32 << 20,
         n_slots: N_SLOTS,
-        params: BootParamsSeed {
-            ip: SERVICE_IP,
-            mac: [2, 0, 0, 0, 0, 1],
-            http_port: HONEST.service_port,
-            stream_port: 7777,
-            cmdline: attack.into(),
-            ..BootParamsSeed::default()
+        guest: GuestImage::Freestanding {
+            params: BootParamsSeed {
+                ip: SERVICE_IP,
+                mac: [2, 0, 0, 0, 0, 1],
+                http_port: HONEST.service_port,
+                stream_port: 7777,
+                cmdline: attack.into(),
+                ..BootParamsSeed::default()
+            },
+            image: Cow::Borrowed(escape_images::hostile()),
         },
-        image: Cow::Borrowed(escape_images::hostile()),
         tap: None,
         mirror: None,
         console: Console::new(Box::new(screen.clone())),

@@ -14,6 +14,8 @@ const LINE_BYTES_MAX: usize = 512;
 pub struct Console {
     sink: Box<dyn Write + Send>,
     line: Vec<u8>,
+    /// Bytes after which a line is passed on, ended or not.
+    pass_on_at: usize,
     budget_bytes: u64,
     refilled: Instant,
     /// Dropped and not said yet.
@@ -27,11 +29,17 @@ impl Console {
         Self {
             sink,
             line: Vec::with_capacity(LINE_BYTES_MAX),
+            pass_on_at: LINE_BYTES_MAX,
             budget_bytes: BURST_BYTES,
             refilled: Instant::now(),
             unsaid_bytes: 0,
             dropped_bytes: 0,
         }
+    }
+
+    /// The same for a person at a terminal, who waits for prompts without an end: every byte is passed on at once.
+    pub fn terminal(sink: Box<dyn Write + Send>) -> Self {
+        Self { pass_on_at: 1, ..Self::new(sink) }
     }
 
     /// A console that nobody reads.
@@ -91,7 +99,7 @@ impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         for byte in bytes {
             self.line.push(*byte);
-            if *byte == b'\n' || self.line.len() >= LINE_BYTES_MAX {
+            if *byte == b'\n' || self.line.len() >= self.pass_on_at {
                 self.pass_on()?;
             }
         }

@@ -1,0 +1,181 @@
+//! The image file of a Linux guest: what `escape boot` boots, and what `escape image build` makes it of.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::image_file::{check_mac, check_ram, check_tap};
+use super::mac_address::MacAddress;
+use super::problem::{self, ConfigErrors};
+use super::rules::Rules;
+use super::sections::Service;
+
+/// Longest command line that x86 kernels take (COMMAND_LINE_SIZE less its zero).
+const CMDLINE_MAX: usize = 2_047;
+/// Most modules of an image.
+const MODULES_MAX: usize = 256;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinuxFile {
+    /// Path of a bzImage or an ELF kernel.
+    pub kernel: PathBuf,
+    /// Path of the initial file system; empty: none.
+    pub initrd: PathBuf,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// RAM, MiB.
+    pub ram_mib: u32,
+    /// The tap interface; made if it does not exist. Empty: the guest has no network.
+    pub tap: String,
+    /// The guest's MAC address.
+    pub mac: MacAddress,
+    /// What the two files are made of.
+    pub build: LinuxBuild,
+}
+
+/// `[build]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinuxBuild {
+    /// Debian's package with kernel and modules, or one that only names it.
+    pub kernel_package: String,
+    /// Debian's package with a static busybox.
+    pub busybox_package: String,
+    /// Modules to load.
+    pub modules: Vec<String>,
+    /// Path of the first program.
+    pub init: PathBuf,
+}
+
+impl Default for LinuxFile {
+    fn default() -> Self {
+        Self {
+            kernel: "debian/vmlinuz".into(),
+            initrd: "debian/initrd.cpio".into(),
+            cmdline: "console=ttyS0 quiet cryptomgr.notests random.trust_cpu=on panic=-1 reboot=k".into(),
+            ram_mib: 256,
+            tap: String::new(),
+            mac: Service::default().mac,
+            build: LinuxBuild::default(),
+        }
+    }
+}
+
+impl Default for LinuxBuild {
+    fn default() -> Self {
+        Self {
+            kernel_package: "linux-image-cloud-amd64".into(),
+            busybox_package: "busybox-static".into(),
+            modules: ["virtio_mmio", "virtio_net", "virtio_rng"].map(str::to_owned).into(),
+            init: "init".into(),
+        }
+    }
+}
+
+impl LinuxFile {
+    /// Reads and checks a file. Its paths begin at the file's directory.
+    pub fn read(file: &Path) -> Result<Self, ConfigErrors> {
+        let mut parsed = Self::parse(file, &problem::read(file)?)?;
+        let beside = file.parent().unwrap_or(Path::new(""));
+        for path in [&mut parsed.kernel, &mut parsed.initrd, &mut parsed.build.init] {
+            if !path.as_os_str().is_empty() {
+                *path = beside.join(&*path);
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Checks a text; `file` is only for the messages.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let parsed: Self = problem::deserialize(file, text)?;
+        let mut rules = Rules::new(file, text);
+        parsed.check(&mut rules);
+        rules.end()?;
+        Ok(parsed)
+    }
+
+    fn check(&self, rules: &mut Rules<'_>) {
+        rules.require(!self.kernel.as_os_str().is_empty(), &["kernel".into()], || {
+            "must be the path of a bzImage or an ELF kernel".into()
+        });
+        rules.require(
+            self.cmdline.len() <= CMDLINE_MAX && !self.cmdline.contains(['\0', '\n']),
+            &["cmdline".into()],
+            || format!("must be one line of at most {CMDLINE_MAX} bytes"),
+        );
+        check_ram(self.ram_mib, rules);
+        check_tap(&self.tap, rules);
+        check_mac(self.mac, rules);
+        for (key, package) in
+            [("kernel_package", &self.build.kernel_package), ("busybox_package", &self.build.busybox_package)]
+        {
+            rules.require(is_package(package), &["build".into(), key.into()], || {
+                format!("{package:?} is no name of a Debian package")
+            });
+        }
+        let are_names = self.build.modules.len() <= MODULES_MAX && self.build.modules.iter().all(|m| is_module(m));
+        rules.require(are_names, &["build".into(), "modules".into()], || {
+            format!("must be at most {MODULES_MAX} names of letters, digits, '_' and '-'")
+        });
+    }
+}
+
+/// Debian policy, section 5.6.1.
+fn is_package(name: &str) -> bool {
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    begins
+        && name.len() >= 2
+        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+-.".contains(&c))
+}
+
+fn is_module(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-".contains(&c))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../../images/linux/debian.toml");
+
+    #[test]
+    fn the_sample_states_every_default() {
+        assert_eq!(LinuxFile::parse(Path::new("debian.toml"), SAMPLE).unwrap(), LinuxFile::default());
+        let stated: toml::Table = SAMPLE.parse().unwrap();
+        let all = toml::Table::try_from(LinuxFile::default()).unwrap();
+        assert_eq!(stated.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>());
+        let keys =
+            |table: &toml::Table| -> Vec<String> { table["build"].as_table().unwrap().keys().cloned().collect() };
+        assert_eq!(keys(&stated), keys(&all));
+    }
+
+    #[test]
+    fn wrong_values_are_told_with_their_line() {
+        for (text, key, line) in [
+            ("# c\nkernel = \"\"\n", "kernel", 2),
+            ("# c\nkernel = \"k\"\nram_mib = 3\n", "ram_mib", 3),
+            ("# c\ncmdline = \"a\\nb\"\n", "cmdline", 2),
+            ("mac = \"ff:ff:ff:ff:ff:ff\"\n", "mac", 1),
+            ("[build]\nkernel_package = \"../x\"\n", "build.kernel_package", 2),
+            ("[build]\nbusybox_package = \"-oX\"\n", "build.busybox_package", 2),
+            ("[build]\nmodules = [\"../../etc\"]\n", "build.modules", 2),
+        ] {
+            let errors = LinuxFile::parse(Path::new("x.toml"), text).unwrap_err();
+            assert_eq!((errors.problems[0].key.as_str(), errors.problems[0].line), (key, Some(line)), "{errors}");
+        }
+        assert!(
+            LinuxFile::parse(Path::new("x.toml"), "kernal = \"x\"").unwrap_err().to_string().contains("x.toml:1: ")
+        );
+    }
+
+    #[test]
+    fn paths_begin_at_the_files_directory() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/linux/debian.toml");
+        let read = LinuxFile::read(&file).unwrap();
+        assert_eq!(read.kernel, file.parent().unwrap().join("debian/vmlinuz"));
+        assert!(read.build.init.is_file());
+    }
+}

@@ -1,0 +1,139 @@
+//! The machine on which `escape boot` runs.
+
+use crate::console::Console;
+use anyhow::{Context, Result, ensure};
+use std::fmt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Host's and guest's ends of the tap.
+pub const HOST_ADDRESS: &str = "10.99.0.1";
+const GUEST_ADDRESS: &str = "10.99.0.20/24";
+const TAP: &str = "labtap";
+
+/// What the host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// This machine.
+    This,
+    /// A machine emulated in software, with SVM.
+    Emulated,
+}
+
+impl Kind {
+    /// This machine if it has KVM on VMX or SVM.
+    pub fn of_this_machine() -> Self {
+        let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let extended = flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
+        if extended && Path::new("/dev/kvm").exists() { Self::This } else { Self::Emulated }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::This => "this machine",
+            Self::Emulated => "an emulated machine with SVM",
+        })
+    }
+}
+
+/// A host with one guest. Both end when it is dropped.
+#[derive(Debug)]
+pub struct Host {
+    process: Child,
+    console: Console,
+    directory: PathBuf,
+}
+
+impl Host {
+    /// Starts the host; it boots the guest at once.
+    pub fn start(kind: Kind, escape: &Path, guest: &Path, host: &Path, verbose: bool) -> Result<Self> {
+        let directory = std::env::temp_dir().join(format!("escape-lab-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).context("a directory for the lab")?;
+        let escape = absolute(escape)?;
+        let image = directory.join("guest.toml");
+        std::fs::write(&image, guest_file(guest)?).context("the guest's image file")?;
+        let mut command = match kind {
+            Kind::This => on_this_machine(&escape, &image),
+            Kind::Emulated => emulated(&escape, &image, host)?,
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // SAFETY: only a system call that is safe between fork and exec; the child dies with this program.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            })
+        };
+        let mut process = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        let (keys, words) = (process.stdin.take(), process.stdout.take());
+        let (keys, words) = keys.zip(words).context("pipes of the host")?;
+        Ok(Self { process, console: Console::of(keys, words, verbose), directory })
+    }
+
+    /// The guest's console, and what the host says around it.
+    pub fn console(&mut self) -> &mut Console {
+        &mut self.console
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The guest's image file with the lab's tap and address; paths from the root, because the host reads it from elsewhere.
+fn guest_file(guest: &Path) -> Result<String> {
+    let directory = absolute(guest.parent().unwrap_or(Path::new(".")))?;
+    let (kernel, initrd) = (directory.join("debian/vmlinuz"), directory.join("debian/initrd.cpio"));
+    for file in [&kernel, &initrd] {
+        ensure!(file.is_file(), "{}: not there; `escape image build {}` makes it", file.display(), guest.display());
+    }
+    Ok(format!(
+        "kernel = {kernel:?}\ninitrd = {initrd:?}\ntap = \"{TAP}\"\ncmdline = \"console=ttyS0 quiet cryptomgr.notests \
+         mitigations=off random.trust_cpu=on no_timer_check panic=-1 reboot=k escape.ip={GUEST_ADDRESS}\"\n"
+    ))
+}
+
+/// In a network namespace of its own, which ends with it.
+fn on_this_machine(escape: &Path, image: &Path) -> Command {
+    let script = format!(
+        "(until ip link show {TAP} > /dev/null 2>&1; do sleep 0.1; done; ip address add {HOST_ADDRESS}/24 dev {TAP}; \
+         ip link set {TAP} up) & echo 'lab: the host is up'; \"$0\" boot \"$1\"; echo \"lab: escape ended with $?\""
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", &script]).arg(escape).arg(image);
+    command
+}
+
+fn emulated(escape: &Path, image: &Path, host: &Path) -> Result<Command> {
+    let directory = absolute(host.parent().unwrap_or(Path::new(".")))?.join("host");
+    let (kernel, initrd) = (directory.join("vmlinuz"), directory.join("initrd.cpio"));
+    for file in [&kernel, &initrd] {
+        ensure!(file.is_file(), "{}: not there; `escape image build {}` makes it", file.display(), host.display());
+    }
+    let append = format!(
+        "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off no_timer_check tsc=reliable random.trust_cpu=on \
+         lab.escape={} lab.image={}",
+        escape.display(),
+        image.display()
+    );
+    let mut command = Command::new("qemu-system-x86_64");
+    // Without XSAVE, which this emulation of SVM gets wrong; one processor, for two are slower on two cores.
+    command.args(["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,+svm,-xsave", "-smp", "1", "-m", "1024"]);
+    command.args(["-machine", "q35", "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"]);
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).arg("-append").arg(append);
+    command.args(["-fsdev", "local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"]);
+    command.args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"]);
+    Ok(command)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).with_context(|| path.display().to_string())
+}

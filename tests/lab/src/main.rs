@@ -1,0 +1,47 @@
+//! The lab: Linux guests under `escape boot`, driven over their console.
+//!
+//! KVM is needed for Linux guests, and not every machine that runs these tests has VMX or SVM. Without them each host is a machine of
+//! its own, emulated in software with SVM, and runs the same program on the same files.
+
+mod console;
+mod host;
+mod scenario;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use host::{Host, Kind};
+use std::path::PathBuf;
+
+/// Boots a Linux guest with `escape boot` and uses it.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The `escape` program.
+    #[arg(long)]
+    escape: PathBuf,
+    /// The guest's image file; its kernel and initial file system must have been built.
+    #[arg(long, default_value = "images/linux/debian.toml")]
+    guest: PathBuf,
+    /// The host's image file, likewise.
+    #[arg(long, default_value = "tests/lab/host.toml")]
+    host: PathBuf,
+    /// Emulate the host even if this machine could be it.
+    #[arg(long)]
+    emulate: bool,
+    /// Print everything that the consoles say.
+    #[arg(long)]
+    verbose: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let kind = if options.emulate { Kind::Emulated } else { Kind::of_this_machine() };
+    println!("lab: the host is {kind}");
+    let mut host = Host::start(kind, &options.escape, &options.guest, &options.host, options.verbose)?;
+    let outcome = scenario::boot_use_reboot_power_off(&mut host);
+    if outcome.is_err() {
+        eprintln!("the end of the console:\n{}", host.console().tail());
+    }
+    let steps = outcome.context("lab")?;
+    println!("lab: {steps} steps passed, 0 failed");
+    Ok(())
+}

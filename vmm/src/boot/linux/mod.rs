@@ -1,0 +1,64 @@
+//! Booting a stock Linux kernel: 64-bit entry of the x86 boot protocol (Documentation/arch/x86/boot.rst), with ACPI instead of a
+//! firmware.
+//!
+//! Low memory: GDT at 0x500, `boot_params` at 0x7000, page tables from 0x9000, command line at 0x20000, ACPI tables at 0xe0000,
+//! kernel at 1 MiB, initial file system at the end of RAM.
+
+mod acpi;
+mod error;
+mod kernel;
+mod low_memory;
+mod registers;
+mod zero_page;
+
+pub use error::LinuxError;
+pub use kernel::{KernelFacts, KernelKind};
+
+use kvm_ioctls::VcpuFd;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+/// A kernel and what it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinuxGuest {
+    /// A bzImage or an ELF kernel.
+    pub kernel: Vec<u8>,
+    /// The initial file system: a cpio archive, packed or not. Empty: none.
+    pub initrd: Vec<u8>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// The network interface's address.
+    pub mac: [u8; 6],
+}
+
+/// Pages, for the initial file system's place.
+const PAGE: u64 = 4096;
+
+/// Writes everything that the kernel needs into RAM and sets the boot vCPU's registers. `devices`: virtio-mmio devices, in order.
+///
+/// # Errors
+/// [`LinuxError`] says what is wrong with the kernel, or what it lacks.
+pub fn load(
+    guest: &LinuxGuest,
+    memory: &GuestMemoryMmap,
+    ram_bytes: u64,
+    devices: u32,
+    vcpu: &VcpuFd,
+) -> Result<(), LinuxError> {
+    let loaded = kernel::load(&guest.kernel, memory)?;
+    let initrd_bytes = guest.initrd.len() as u64;
+    let initrd_at = ram_bytes.saturating_sub(initrd_bytes) / PAGE * PAGE;
+    if loaded.end > initrd_at {
+        let wanted_mib = (loaded.end + initrd_bytes).div_ceil(2 << 20) * 2 + 2;
+        return Err(LinuxError::NoRoom { bytes: ram_bytes, kernel_end: loaded.end, initrd_bytes, wanted_mib });
+    }
+    write(memory, "the initial file system", initrd_at, &guest.initrd)?;
+    let cmdline = zero_page::write_cmdline(&guest.cmdline, &loaded, memory)?;
+    zero_page::write(&loaded, cmdline, (initrd_at, initrd_bytes), ram_bytes, memory)?;
+    acpi::write(memory, devices)?;
+    low_memory::write(memory)?;
+    registers::enter(vcpu, loaded.entry)
+}
+
+fn write(memory: &GuestMemoryMmap, what: &'static str, address: u64, bytes: &[u8]) -> Result<(), LinuxError> {
+    memory.write_slice(bytes, GuestAddress(address)).map_err(|source| LinuxError::Write { what, address, source })
+}
