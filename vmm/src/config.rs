@@ -3,6 +3,7 @@
 use crate::boot::BootParamsSeed;
 use crate::boot::linux::LinuxGuest;
 use crate::devices::serial::Console;
+use crate::devices::virtio::blk::DiskConfig;
 use crate::devices::virtio::net::TapSource;
 use std::borrow::Cow;
 
@@ -38,6 +39,14 @@ pub enum GuestImage {
 }
 
 impl GuestImage {
+    /// Its disks.
+    pub fn disks(&self) -> &[DiskConfig] {
+        match self {
+            Self::Freestanding { .. } => &[],
+            Self::Linux(guest) => &guest.disks,
+        }
+    }
+
     /// The MAC address of its network interface.
     pub const fn mac(&self) -> [u8; 6] {
         match self {

@@ -2,6 +2,7 @@
 
 use crate::boot::BootError;
 use crate::boot::linux::LinuxError;
+use crate::devices::virtio::blk::DiskError;
 use crate::devices::virtio::net::TapError;
 use crate::interrupts::InterruptError;
 use crate::memory::MemoryError;
@@ -66,6 +67,9 @@ pub enum VmError {
     /// A tap.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// Started while it runs, or asked for something only a running guest has.
     #[error("the guest is {0}")]
     WrongTime(&'static str),

@@ -22,6 +22,9 @@ pub const SERIAL_PIN: u32 = 4;
 /// The pin of the first virtio device of a Linux guest; the others follow.
 pub const DEVICE_PIN0: u32 = 5;
 
+/// The first disk is virtio-mmio device number so many; the others follow.
+pub const FIRST_DISK: u64 = device::RNG + 1;
+
 /// How interrupts of virtio devices reach the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
@@ -102,22 +105,25 @@ pub struct Interrupts {
     pub nudge: Interrupt,
     /// The serial port.
     pub serial: Interrupt,
+    /// Disks; none where interrupts are messages.
+    pub disks: Vec<Interrupt>,
 }
 
 impl Interrupts {
     /// Creates the lines and routes them: as messages, device `i` to vector `DEVICE0 + i`; by pins, to pin `DEVICE_PIN0 + i`.
     /// The control ring goes to `CONTROL`, nudges to `NUDGE`. The interrupt chips must exist.
-    pub fn new(vm: &VmFd, wiring: Wiring) -> Result<Self, InterruptError> {
+    pub fn new(vm: &VmFd, wiring: Wiring, disks: usize) -> Result<Self, InterruptError> {
         let messages = [
             ("virtio-net", u32::from(vector::DEVICE0) + device::NET as u32),
             ("virtio-rng", u32::from(vector::DEVICE0) + device::RNG as u32),
             ("control", u32::from(vector::CONTROL)),
             ("nudge", u32::from(vector::NUDGE)),
         ];
-        let device_pins = [device::NET, device::RNG].map(|device| DEVICE_PIN0 + device as u32);
+        let disk_pins = (DEVICE_PIN0 + FIRST_DISK as u32..).take(disks);
         let mut table = vec![pin_route(SERIAL_PIN)];
         if wiring == Wiring::Pins {
-            table.extend(device_pins.map(pin_route));
+            table.extend([device::NET, device::RNG].map(|device| pin_route(DEVICE_PIN0 + device as u32)));
+            table.extend(disk_pins.clone().map(pin_route));
         }
         table.extend((FIRST_MSI_GSI..).zip(messages).map(|(gsi, (_, data))| message_route(gsi, data)));
         let routing = KvmIrqRouting::from_entries(&table).map_err(|_| InterruptError::Table)?;
@@ -137,6 +143,10 @@ impl Interrupts {
             control: line(2, "control")?,
             nudge: line(3, "nudge")?,
             serial: connect(vm, SERIAL_PIN, "serial")?,
+            disks: match wiring {
+                Wiring::Messages => Vec::new(),
+                Wiring::Pins => disk_pins.map(|pin| connect(vm, pin, "virtio-blk")).collect::<Result<_, _>>()?,
+            },
         })
     }
 }

@@ -27,6 +27,7 @@ pub use boot::linux::LinuxGuest;
 pub use config::{GuestImage, VmConfig};
 pub use control::Control;
 pub use devices::serial::Console;
+pub use devices::virtio::blk::DiskConfig;
 pub use devices::virtio::net::{FrameBuf, Net, RxOutcome, Tap, TapSource, TxFrame};
 pub use devices::virtio::rng::Rng;
 pub use error::VmError;

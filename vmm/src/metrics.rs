@@ -1,6 +1,7 @@
 //! All counters of a VM.
 
 use crate::control::ControlMetrics;
+use crate::devices::virtio::blk::BlkMetrics;
 use crate::devices::virtio::device_state::TransportMetrics;
 use crate::devices::virtio::net::NetMetrics;
 use crate::devices::virtio::rng::RngMetrics;
@@ -17,6 +18,8 @@ pub struct VmMetrics {
     pub rng: RngMetrics,
     /// virtio-rng's registers.
     pub rng_transport: TransportMetrics,
+    /// Disks, all together.
+    pub disks: BlkMetrics,
     /// Control rings.
     pub control: ControlMetrics,
     /// vCPU exits.

@@ -4,13 +4,14 @@ use crate::boot::{self, BootError, BootParamsSeed, elf, linux, page_tables, regi
 use crate::config::{GuestImage, VmConfig};
 use crate::control::Control;
 use crate::devices::serial::{Console, SerialPort};
+use crate::devices::virtio::blk::{self, Blk, BlkMetrics, DISKS_MAX, Disk, DiskConfig, DiskError};
 use crate::devices::virtio::device_state::DeviceModel;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::net::{self, Net, Tap};
 use crate::devices::virtio::rng::{self, Rng};
 use crate::error::VmError;
 use crate::exit::{ExitReport, GuestExit};
-use crate::interrupts::{Interrupt, Interrupts, Wiring};
+use crate::interrupts::{FIRST_DISK, Interrupt, Interrupts, Wiring};
 use crate::log_limit::LogLimit;
 use crate::machine::Machine;
 use crate::memory::SlotTable;
@@ -28,8 +29,6 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const BOOT_VCPU: u64 = 0;
-/// virtio-mmio devices of a VM: network and randomness.
-const VIRTIO_DEVICES: u64 = device::RNG + 1;
 /// Looks for a moment at which the guest works on no slice, and the time between two: 20 ms in all, then it hangs as it is.
 const UNREFERENCED_TRIES_MAX: u32 = 200;
 const UNREFERENCED_RETRY: Duration = Duration::from_micros(100);
@@ -71,6 +70,7 @@ pub struct Vm {
     slots: SlotTable,
     net: Net,
     rng: Rng,
+    disks: Vec<Blk>,
     control: Control,
     nudge: Interrupt,
     bus: Arc<Bus>,
@@ -93,11 +93,17 @@ impl Vm {
             GuestImage::Freestanding { .. } => Wiring::Messages,
             GuestImage::Linux(_) => Wiring::Pins,
         };
-        let interrupts = Interrupts::new(machine.fd(), wiring)?;
+        let disks = open_disks(config.guest.disks())?;
+        let interrupts = Interrupts::new(machine.fd(), wiring, disks.len())?;
         let tap = config.tap.map(Tap::open).transpose()?;
         let mirror = config.mirror.map(Tap::open).transpose()?;
         let report = Arc::new(ExitReport::new().map_err(io_error("eventfd of the exit report"))?);
-        let bus = bus(&machine, &interrupts, net::config::model(config.guest.mac(), tap.is_some()), config.console)?;
+        let net_model = net::config::model(config.guest.mac(), tap.is_some());
+        let bus = bus(&machine, &interrupts, net_model, &disks, config.console)?;
+        let disks = bus.disks.iter().zip(disks);
+        let disks =
+            disks.map(|(transport, disk)| Blk::new(Arc::clone(transport), machine.ram().memory().clone(), disk));
+        let disks: Vec<Blk> = disks.collect();
         let (net_transport, rng_transport) = (&bus.net, &bus.rng);
         let fds = VmFds {
             tx_kick: kick_fd(net_transport, net::config::TRANSMIT_QUEUE),
@@ -120,6 +126,7 @@ impl Vm {
             machine,
             bus: Arc::new(bus),
             report,
+            disks,
             guest: Arc::new(config.guest),
             tsc_khz: u64::from(tsc_khz),
             fds,
@@ -166,7 +173,7 @@ impl Vm {
         match &*Arc::clone(&self.guest) {
             GuestImage::Freestanding { image, params } => self.load_freestanding(image, params, vcpu),
             GuestImage::Linux(guest) => {
-                let devices = u32::try_from(VIRTIO_DEVICES).unwrap_or(0);
+                let devices = u32::try_from(FIRST_DISK as usize + self.disks.len()).unwrap_or(0);
                 Ok(linux::load(guest, self.machine.ram().memory(), self.machine.ram().bytes(), devices, vcpu)?)
             }
         }
@@ -295,6 +302,16 @@ impl Vm {
         &mut self.rng
     }
 
+    /// Answers the requests of all disks.
+    pub fn serve_disks(&mut self) {
+        self.disks.iter_mut().for_each(Blk::service);
+    }
+
+    /// Descriptors that say that a disk has requests: [`Vm::serve_disks`]. They stay the same like those of [`Vm::fds`].
+    pub fn disk_kicks(&self) -> Vec<RawFd> {
+        self.bus.disks.iter().map(|disk| kick_fd(disk, blk::config::REQUEST_QUEUE)).collect()
+    }
+
     /// The control rings.
     pub fn control(&mut self) -> &mut Control {
         &mut self.control
@@ -312,6 +329,7 @@ impl Vm {
             net_transport: self.bus.net.metrics(),
             rng: self.rng.metrics(),
             rng_transport: self.bus.rng.metrics(),
+            disks: self.disks.iter().fold(BlkMetrics::default(), |sum, disk| sum.and(disk.metrics())),
             control: self.control.metrics(),
             exits: self.bus.counters.read(),
             leases: self.machine.arena().leases() as u64,
@@ -331,7 +349,13 @@ impl Drop for Vm {
 }
 
 /// The devices as the vCPU reaches them, with their notifications connected.
-fn bus(machine: &Machine, lines: &Interrupts, net: DeviceModel, console: Console) -> Result<Bus, VmError> {
+fn bus(
+    machine: &Machine,
+    lines: &Interrupts,
+    net: DeviceModel,
+    disks: &[Disk],
+    console: Console,
+) -> Result<Bus, VmError> {
     let transport = |index: u64, model, line: &Interrupt| {
         let transport = MmioTransport::new(model, machine.ram().memory().clone(), line.clone())
             .map_err(io_error("eventfds of a virtio device"))?;
@@ -344,7 +368,11 @@ fn bus(machine: &Machine, lines: &Interrupts, net: DeviceModel, console: Console
     };
     let doorbell = EventFd::new(EFD_NONBLOCK).map_err(io_error("eventfd of the doorbell"))?;
     machine.listen(DOORBELL, None, &doorbell)?;
+    let disk_of = |((index, disk), line): ((u64, &Disk), &Interrupt)| {
+        transport(index, blk::config::model(disk.sectors(), disk.is_read_only()), line)
+    };
     Ok(Bus {
+        disks: (FIRST_DISK..).zip(disks).zip(&lines.disks).map(disk_of).collect::<Result<_, _>>()?,
         serial: Arc::new(SerialPort::new(lines.serial.clone(), console)),
         net: transport(device::NET, net, &lines.net)?,
         rng: transport(device::RNG, rng::config::model(), &lines.rng)?,
@@ -352,6 +380,13 @@ fn bus(machine: &Machine, lines: &Interrupts, net: DeviceModel, console: Console
         counters: ExitCounters::default(),
         log_limit: LogLimit::new(),
     })
+}
+
+fn open_disks(disks: &[DiskConfig]) -> Result<Vec<Disk>, DiskError> {
+    if disks.len() > DISKS_MAX {
+        return Err(DiskError::TooMany { count: disks.len(), max: DISKS_MAX });
+    }
+    disks.iter().map(Disk::open).collect()
 }
 
 fn io_error(what: &'static str) -> impl Fn(io::Error) -> VmError {

@@ -12,6 +12,19 @@ pub const HOST_ADDRESS: &str = "10.99.0.1";
 const GUEST_ADDRESS: &str = "10.99.0.20/24";
 const TAP: &str = "labtap";
 
+/// Where the emulated host has its copy of the disk.
+const DISK_IN_HOST: &str = "/run/lab-disk";
+/// What the disk begins with.
+pub const DISK_BEGINS: &str = "a disk of the lab";
+/// Its size, bytes.
+const DISK_BYTES: usize = 1 << 20;
+
+fn disk_content() -> Vec<u8> {
+    let mut content = DISK_BEGINS.as_bytes().to_vec();
+    content.resize(DISK_BYTES, 0);
+    content
+}
+
 /// What the host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -54,10 +67,17 @@ impl Host {
         std::fs::create_dir_all(&directory).context("a directory for the lab")?;
         let escape = absolute(escape)?;
         let image = directory.join("guest.toml");
-        std::fs::write(&image, guest_file(guest)?).context("the guest's image file")?;
+        let disk = directory.join("disk.raw");
+        std::fs::write(&disk, disk_content()).context("the guest's disk")?;
+        // The emulated host sees this machine's files read-only: it copies the disk that is written.
+        let written = if kind == Kind::Emulated { PathBuf::from(DISK_IN_HOST) } else { directory.join("written.raw") };
+        if kind == Kind::This {
+            std::fs::copy(&disk, &written).context("the guest's disk")?;
+        }
+        std::fs::write(&image, guest_file(guest, &written, &disk)?).context("the guest's image file")?;
         let mut command = match kind {
             Kind::This => on_this_machine(&escape, &image),
-            Kind::Emulated => emulated(&escape, &image, host)?,
+            Kind::Emulated => emulated(&escape, &image, &disk, host)?,
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: only a system call that is safe between fork and exec; the child dies with this program.
@@ -89,14 +109,15 @@ impl Drop for Host {
 }
 
 /// The guest's image file with the lab's tap and address; paths from the root, because the host reads it from elsewhere.
-fn guest_file(guest: &Path) -> Result<String> {
+fn guest_file(guest: &Path, written: &Path, read_only: &Path) -> Result<String> {
     let directory = absolute(guest.parent().unwrap_or(Path::new(".")))?;
     let (kernel, initrd) = (directory.join("debian/vmlinuz"), directory.join("debian/initrd.cpio"));
     for file in [&kernel, &initrd] {
         ensure!(file.is_file(), "{}: not there; `escape image build {}` makes it", file.display(), guest.display());
     }
     Ok(format!(
-        "kernel = {kernel:?}\ninitrd = {initrd:?}\ntap = \"{TAP}\"\ncmdline = \"console=ttyS0 quiet cryptomgr.notests \
+        "kernel = {kernel:?}\ninitrd = {initrd:?}\ntap = \"{TAP}\"\ndisks = [{{ path = {written:?} }}, {{ path = {read_only:?}, \
+         read_only = true }}]\ncmdline = \"console=ttyS0 quiet cryptomgr.notests \
          mitigations=off random.trust_cpu=on no_timer_check panic=-1 reboot=k escape.ip={GUEST_ADDRESS}\"\n"
     ))
 }
@@ -112,7 +133,7 @@ fn on_this_machine(escape: &Path, image: &Path) -> Command {
     command
 }
 
-fn emulated(escape: &Path, image: &Path, host: &Path) -> Result<Command> {
+fn emulated(escape: &Path, image: &Path, disk: &Path, host: &Path) -> Result<Command> {
     let directory = absolute(host.parent().unwrap_or(Path::new(".")))?.join("host");
     let (kernel, initrd) = (directory.join("vmlinuz"), directory.join("initrd.cpio"));
     for file in [&kernel, &initrd] {
@@ -120,9 +141,10 @@ fn emulated(escape: &Path, image: &Path, host: &Path) -> Result<Command> {
     }
     let append = format!(
         "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off no_timer_check tsc=reliable random.trust_cpu=on \
-         lab.escape={} lab.image={}",
+         lab.escape={} lab.image={} lab.disk={}",
         escape.display(),
-        image.display()
+        image.display(),
+        disk.display()
     );
     let mut command = Command::new("qemu-system-x86_64");
     // Without XSAVE, which this emulation of SVM gets wrong; one processor, for two are slower on two cores.

@@ -1,6 +1,7 @@
 //! What is done with a guest.
 
-use crate::host::{HOST_ADDRESS, Host};
+use crate::console::Console;
+use crate::host::{DISK_BEGINS, HOST_ADDRESS, Host};
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     console.wait_for("virtio_rng", COMMAND_LIMIT).context("virtio-rng")?;
     console.wait_for("64", COMMAND_LIMIT).context("bytes of virtio-rng")?;
     steps.passed("virtio-rng gives bytes");
+    disks(console)?;
+    steps.passed("virtio-blk reads, writes and flushes a disk, and a read-only one is not written");
     console.type_line("reboot -f")?;
     console.wait_for("init: Linux 6", BOOT_LIMIT).context("the guest's second boot")?;
     console.wait_for("# ", COMMAND_LIMIT).context("the second shell")?;
@@ -38,10 +41,29 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     console.type_line(&format!("ping -c 1 -W 5 {HOST_ADDRESS}"))?;
     console.wait_for("1 packets received", COMMAND_LIMIT).context("virtio-net after the reboot")?;
     steps.passed("virtio-net works after the reboot");
+    console.type_line("dd if=/dev/vda bs=512 skip=8 count=1 2> /dev/null | tr a-z A-Z")?;
+    console.wait_for("WRITTEN BEFORE", COMMAND_LIMIT).context("the disk after the reboot")?;
+    steps.passed("what was written is there after the reboot");
     console.type_line("poweroff -f")?;
     console.wait_for("lab: escape ended with 0", COMMAND_LIMIT).context("power off")?;
     steps.passed("power off ends `escape boot` with 0");
     Ok(steps.done)
+}
+
+/// Answers are in capitals, because the console repeats what is typed.
+fn disks(console: &mut Console) -> Result<()> {
+    let begins = DISK_BEGINS.to_uppercase();
+    for (disk, facts) in [("vda", "2048 sectors, ro 0"), ("vdb", "2048 sectors, ro 1")] {
+        console.type_line(&format!("cd /sys/block/{disk}; echo $(cat size) sectors, ro $(cat ro); cd /"))?;
+        console.wait_for(facts, COMMAND_LIMIT).with_context(|| format!("what {disk} is"))?;
+        console.type_line(&format!("head -c 32 /dev/{disk} | tr a-z A-Z"))?;
+        console.wait_for(&begins, COMMAND_LIMIT).with_context(|| format!("reading {disk}"))?;
+    }
+    console
+        .type_line("echo written before | dd of=/dev/vda bs=512 seek=8 conv=sync,fsync && echo all is $((6 * 7))")?;
+    console.wait_for("all is 42", COMMAND_LIMIT).context("writing and flushing")?;
+    console.type_line("echo lost | dd of=/dev/vdb bs=512 || echo refused $((6 * 7))")?;
+    console.wait_for("refused 42", COMMAND_LIMIT).context("a write to a read-only disk")
 }
 
 struct Steps {

@@ -5,6 +5,7 @@ use crate::devices::power::device as power;
 use crate::devices::serial::SerialPort;
 use crate::devices::virtio::mmio::MmioTransport;
 use crate::exit::GuestExit;
+use crate::interrupts::FIRST_DISK;
 use crate::log_limit::LogLimit;
 use escape_abi::layout::{ARENA_BASE, DOORBELL, MMIO_BASE, MMIO_STRIDE, SLOT_SIZE, SLOTS_MAX, device};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Bus {
     pub net: Arc<MmioTransport>,
     /// virtio-rng's registers.
     pub rng: Arc<MmioTransport>,
+    /// Registers of the disks.
+    pub disks: Vec<Arc<MmioTransport>>,
     /// Rung by the guest for the control ring.
     pub doorbell: Arc<EventFd>,
     /// Counters.
@@ -97,6 +100,7 @@ impl Bus {
     pub fn reset(&self) {
         self.net.reset();
         self.rng.reset();
+        self.disks.iter().for_each(|disk| disk.reset());
         self.serial.reset();
     }
 
@@ -105,7 +109,7 @@ impl Bus {
         let device = match offset / MMIO_STRIDE {
             device::NET => &self.net,
             device::RNG => &self.rng,
-            _ => return None,
+            other => self.disks.get(usize::try_from(other.checked_sub(FIRST_DISK)?).ok()?)?,
         };
         Some((device, offset % MMIO_STRIDE))
     }

@@ -28,17 +28,19 @@ pub struct FailoverCase {
 impl FailoverCase {
     pub(super) fn of(result: &DrillResult) -> Self {
         let report = result.report();
-        let last = |kind: EventKind| {
-            let steps = report.timeline.iter().filter(|step| step.event == kind);
+        let last = |kind: EventKind, until: f64| {
+            let steps = report.timeline.iter().filter(|step| step.event == kind && step.t_ms <= until);
             steps.map(|step| round(step.t_ms)).fold(None, |last: Option<f64>, t| Some(last.map_or(t, |l| l.max(t))))
         };
+        let plugged = last(EventKind::LastPlugged, f64::INFINITY);
         Self {
             sessions: report.sessions,
             sessions_failed_over: report.sessions_failed_over,
             verdict: report.verdict,
             detected_ms: report.detect_ms.map(round),
-            flipped_ms: last(EventKind::Flipped),
-            plugged_ms: last(EventKind::LastPlugged),
+            // The node that joins anew once it is healed has groups of its own, which are flipped much later.
+            flipped_ms: last(EventKind::Flipped, plugged.map_or(f64::INFINITY, |ms| ms + 0.001)),
+            plugged_ms: plugged,
             gap_after_detection_ms: report.gap_after_detection_ms,
             protected_ms: report.reprotect_ms.map(round),
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use escape_node::solo::{SoloConfig, SoloNode, SoloTimes};
-use escape_vmm::{BootParamsSeed, GuestImage, LinuxGuest};
+use escape_vmm::{BootParamsSeed, DiskConfig, GuestImage, LinuxGuest};
 
 use super::CommandError;
 use super::parts::{log_to_stderr, part};
@@ -54,7 +54,8 @@ fn freestanding(file: ImageFile) -> Result<SoloConfig, CommandError> {
 
 fn linux(file: LinuxFile) -> Result<SoloConfig, CommandError> {
     let initrd = if file.initrd.as_os_str().is_empty() { Vec::new() } else { read(&file.initrd)? };
-    let guest = LinuxGuest { kernel: read(&file.kernel)?, initrd, cmdline: file.cmdline, mac: file.mac.0 };
+    let disks = file.disks.into_iter().map(|d| DiskConfig { path: d.path, read_only: d.read_only }).collect();
+    let guest = LinuxGuest { kernel: read(&file.kernel)?, initrd, cmdline: file.cmdline, mac: file.mac.0, disks };
     Ok(SoloConfig { guest: GuestImage::Linux(guest), ram_mib: file.ram_mib, n_slots: SLOTS_MIN, tap: name(file.tap) })
 }
 

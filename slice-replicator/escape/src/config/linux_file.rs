@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use escape_vmm::devices::virtio::blk::DISKS_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::image_file::{check_mac, check_ram, check_tap};
@@ -31,8 +32,21 @@ pub struct LinuxFile {
     pub tap: String,
     /// The guest's MAC address.
     pub mac: MacAddress,
+    /// Raw disks: `vda`, `vdb` and so on.
+    pub disks: Vec<LinuxDisk>,
     /// What the two files are made of.
     pub build: LinuxBuild,
+}
+
+/// One of `disks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinuxDisk {
+    /// Path of a raw file or a block device.
+    pub path: PathBuf,
+    /// The guest may not write.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// `[build]`.
@@ -58,6 +72,7 @@ impl Default for LinuxFile {
             ram_mib: 256,
             tap: String::new(),
             mac: Service::default().mac,
+            disks: Vec::new(),
             build: LinuxBuild::default(),
         }
     }
@@ -68,7 +83,7 @@ impl Default for LinuxBuild {
         Self {
             kernel_package: "linux-image-cloud-amd64".into(),
             busybox_package: "busybox-static".into(),
-            modules: ["virtio_mmio", "virtio_net", "virtio_rng"].map(str::to_owned).into(),
+            modules: ["virtio_mmio", "virtio_net", "virtio_rng", "virtio_blk"].map(str::to_owned).into(),
             init: "init".into(),
         }
     }
@@ -79,7 +94,8 @@ impl LinuxFile {
     pub fn read(file: &Path) -> Result<Self, ConfigErrors> {
         let mut parsed = Self::parse(file, &problem::read(file)?)?;
         let beside = file.parent().unwrap_or(Path::new(""));
-        for path in [&mut parsed.kernel, &mut parsed.initrd, &mut parsed.build.init] {
+        let disks = parsed.disks.iter_mut().map(|disk| &mut disk.path);
+        for path in [&mut parsed.kernel, &mut parsed.initrd, &mut parsed.build.init].into_iter().chain(disks) {
             if !path.as_os_str().is_empty() {
                 *path = beside.join(&*path);
             }
@@ -108,6 +124,7 @@ impl LinuxFile {
         check_ram(self.ram_mib, rules);
         check_tap(&self.tap, rules);
         check_mac(self.mac, rules);
+        rules.require(self.disks.len() <= DISKS_MAX, &["disks".into()], || format!("must be at most {DISKS_MAX}"));
         for (key, package) in
             [("kernel_package", &self.build.kernel_package), ("busybox_package", &self.build.busybox_package)]
         {

@@ -187,6 +187,7 @@ impl SoloNode {
         self.vm.net().clear_tx_kick();
         self.vm.net().clear_rx_kick();
         self.vm.rng().service();
+        self.vm.serve_disks();
         self.messages();
         self.type_some();
         let mut more = self.transmit() | self.receive()?;
@@ -343,7 +344,7 @@ fn vm_config(config: SoloConfig, tail: ConsoleTail) -> VmConfig {
 fn register(poll: &Poll, vm: &Vm) -> std::io::Result<()> {
     let fds = vm.fds();
     let all = [Some(fds.tx_kick), Some(fds.rx_kick), Some(fds.rng_kick), Some(fds.doorbell), Some(fds.exit), fds.tap];
-    for fd in all.into_iter().flatten() {
+    for fd in all.into_iter().flatten().chain(vm.disk_kicks()) {
         let fd: RawFd = fd;
         poll.registry().register(&mut SourceFd(&fd), VM, Interest::READABLE)?;
     }

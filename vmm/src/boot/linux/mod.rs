@@ -14,6 +14,7 @@ mod zero_page;
 pub use error::LinuxError;
 pub use kernel::{KernelFacts, KernelKind};
 
+use crate::devices::virtio::blk::DiskConfig;
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -28,6 +29,8 @@ pub struct LinuxGuest {
     pub cmdline: String,
     /// The network interface's address.
     pub mac: [u8; 6],
+    /// Its disks, in order: `vda`, `vdb` and so on.
+    pub disks: Vec<DiskConfig>,
 }
 
 /// Pages, for the initial file system's place.

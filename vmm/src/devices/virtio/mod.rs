@@ -3,6 +3,7 @@
 //! Every device folder has the same files: `config.rs` (features and configuration space), `device.rs` (what the I/O
 //! thread calls), `metrics.rs`, and what is its own.
 
+pub mod blk;
 pub mod chain;
 pub mod device_state;
 pub mod mmio;
