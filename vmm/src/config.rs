@@ -47,6 +47,14 @@ impl GuestImage {
         }
     }
 
+    /// Its vCPUs.
+    pub const fn vcpus(&self) -> u8 {
+        match self {
+            Self::Freestanding { .. } => 1,
+            Self::Linux(guest) => guest.vcpus,
+        }
+    }
+
     /// The MAC address of its network interface.
     pub const fn mac(&self) -> [u8; 6] {
         match self {

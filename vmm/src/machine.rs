@@ -15,6 +15,10 @@ const CONTROL_SLOT: u32 = 1;
 /// Lease `i` is memory slot `FIRST_LEASE_SLOT + i`.
 const FIRST_LEASE_SLOT: u32 = 2;
 
+/// Pages that KVM keeps for itself (KVM API documentation, 4.36 and 4.37): where nothing else is, below the firmware's place.
+const IDENTITY_MAP: u64 = 0xfffb_c000;
+const TASK_STATE: usize = 0xfffb_d000;
+
 /// What this VMM cannot do without.
 const CAPABILITIES: [(Cap, &str); 5] = [
     (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
@@ -51,6 +55,12 @@ impl Machine {
         add_slot(&vm, CONTROL_SLOT, CONTROL_BASE, control.len() as u64, control.host_address())?;
         vm.create_irq_chip().map_err(kvm_error("KVM_CREATE_IRQCHIP"))?;
         Ok(Self { chips: InterruptChips::of(&vm)?, arena: Arc::new(Arena::new(n_slots)?), kvm, vm, ram, control_pages })
+    }
+
+    /// Gives KVM the pages that it needs for real mode on processors of Intel without "unrestricted guest". Before any vCPU.
+    pub fn reserve_for_real_mode(&self) -> Result<(), VmError> {
+        self.vm.set_identity_map_address(IDENTITY_MAP).map_err(kvm_error("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        self.vm.set_tss_address(TASK_STATE).map_err(kvm_error("KVM_SET_TSS_ADDR"))
     }
 
     /// A vCPU with its CPUID table.

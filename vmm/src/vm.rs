@@ -18,7 +18,7 @@ use crate::memory::SlotTable;
 use crate::metrics::VmMetrics;
 use crate::vcpu::fault::{Injection, SPIN_ADDRESS, SPIN_CODE};
 use crate::vcpu::metrics::ExitCounters;
-use crate::vcpu::{Bus, Fault, PristineVcpu, VcpuThread};
+use crate::vcpu::{Bus, Fault, VcpuSeat, VcpuThread};
 use escape_abi::layout::{DOORBELL, MMIO_BASE, MMIO_STRIDE, device};
 use kvm_ioctls::VcpuFd;
 use std::io;
@@ -52,20 +52,11 @@ pub struct VmFds {
     pub mirror: Option<RawFd>,
 }
 
-/// Where the one vCPU is.
-#[derive(Debug)]
-enum VcpuPlace {
-    Idle(VcpuFd),
-    Running(VcpuThread),
-    Lost,
-}
-
 /// A VM. All methods are for one thread, the I/O thread; vCPUs have their own.
 #[derive(Debug)]
 pub struct Vm {
-    // The vCPU goes first: nothing below may vanish while it runs.
-    vcpu: VcpuPlace,
-    pristine: PristineVcpu,
+    // The vCPUs go first: nothing below may vanish while they run. The first one boots the guest.
+    vcpus: Vec<VcpuSeat>,
     machine: Machine,
     slots: SlotTable,
     net: Net,
@@ -87,12 +78,13 @@ impl Vm {
     /// Builds the machine: memory, interrupts, devices, vCPU. Nothing runs yet and no lease is mapped.
     pub fn new(config: VmConfig) -> Result<Self, VmError> {
         let machine = Machine::new(config.ram_bytes, config.n_slots)?;
-        let vcpu = machine.create_vcpu(BOOT_VCPU)?;
-        let tsc_khz = vcpu.get_tsc_khz().map_err(|source| VmError::Kvm { call: "KVM_GET_TSC_KHZ", source })?;
         let wiring = match config.guest {
             GuestImage::Freestanding { .. } => Wiring::Messages,
             GuestImage::Linux(_) => Wiring::Pins,
         };
+        let vcpus = create_vcpus(&machine, config.guest.vcpus())?;
+        let tsc_khz = vcpus.first().and_then(VcpuSeat::at_rest).map_or(Ok(0), VcpuFd::get_tsc_khz);
+        let tsc_khz = tsc_khz.map_err(|source| VmError::Kvm { call: "KVM_GET_TSC_KHZ", source })?;
         let disks = open_disks(config.guest.disks())?;
         let interrupts = Interrupts::new(machine.fd(), wiring, disks.len())?;
         let tap = config.tap.map(Tap::open).transpose()?;
@@ -116,8 +108,7 @@ impl Vm {
         };
         let control_pages = machine.control_pages();
         Ok(Self {
-            pristine: PristineVcpu::of(&vcpu, BOOT_VCPU)?,
-            vcpu: VcpuPlace::Idle(vcpu),
+            vcpus,
             slots: SlotTable::new(Arc::clone(control_pages), Arc::clone(machine.arena())),
             net: Net::new(Arc::clone(net_transport), tap, mirror),
             rng: Rng::new(Arc::clone(rng_transport)).map_err(io_error("/dev/urandom"))?,
@@ -142,44 +133,51 @@ impl Vm {
 
     /// Loads the image and runs the guest.
     pub fn start(&mut self) -> Result<(), VmError> {
-        let vcpu = match std::mem::replace(&mut self.vcpu, VcpuPlace::Lost) {
-            VcpuPlace::Idle(vcpu) => vcpu,
-            running @ VcpuPlace::Running(_) => {
-                self.vcpu = running;
-                return Err(VmError::WrongTime("already running"));
-            }
-            VcpuPlace::Lost => return Err(VmError::VcpuLost),
-        };
-        if let Err(error) = self.prepare(&vcpu) {
-            self.vcpu = VcpuPlace::Idle(vcpu);
-            return Err(error);
+        if self.vcpus.iter().any(VcpuSeat::is_lost) {
+            return Err(VmError::VcpuLost);
         }
-        let thread = VcpuThread::start(BOOT_VCPU, vcpu, Arc::clone(&self.bus), Arc::clone(&self.report))?;
-        self.vcpu = VcpuPlace::Running(thread);
+        if self.vcpus.iter().any(|seat| seat.thread().is_some()) {
+            return Err(VmError::WrongTime("already running"));
+        }
+        self.prepare()?;
+        for seat in &mut self.vcpus {
+            seat.run(&self.bus, &self.report)?;
+        }
         self.boots += 1;
         Ok(())
     }
 
     /// Memory and registers for the first instruction. The arena keeps its content; everything else is as new.
-    fn prepare(&mut self, vcpu: &VcpuFd) -> Result<(), VmError> {
+    fn prepare(&mut self) -> Result<(), VmError> {
         if self.boots > 0 {
             self.machine.reset()?;
             self.bus.reset();
             self.net.reset();
             self.control.reset();
-            self.pristine.restore(vcpu)?;
+            self.vcpus.iter().try_for_each(VcpuSeat::restore)?;
         }
         self.report.take();
         match &*Arc::clone(&self.guest) {
-            GuestImage::Freestanding { image, params } => self.load_freestanding(image, params, vcpu),
+            GuestImage::Freestanding { image, params } => self.load_freestanding(image, params),
             GuestImage::Linux(guest) => {
                 let devices = u32::try_from(FIRST_DISK as usize + self.disks.len()).unwrap_or(0);
-                Ok(linux::load(guest, self.machine.ram().memory(), self.machine.ram().bytes(), devices, vcpu)?)
+                let (memory, bytes) = (self.machine.ram().memory(), self.machine.ram().bytes());
+                Ok(linux::load(guest, memory, bytes, devices, self.boot_vcpu()?)?)
             }
         }
     }
 
-    fn load_freestanding(&mut self, image: &[u8], params: &BootParamsSeed, vcpu: &VcpuFd) -> Result<(), VmError> {
+    /// The vCPU that enters the guest first, at rest.
+    fn boot_vcpu(&self) -> Result<&VcpuFd, VmError> {
+        self.vcpus.first().and_then(VcpuSeat::at_rest).ok_or(VmError::VcpuLost)
+    }
+
+    /// Its thread.
+    fn boot_thread(&self) -> Option<&VcpuThread> {
+        self.vcpus.first().and_then(VcpuSeat::thread)
+    }
+
+    fn load_freestanding(&mut self, image: &[u8], params: &BootParamsSeed) -> Result<(), VmError> {
         let (ram, n_slots) = (self.machine.ram(), self.machine.arena().n_slots());
         let entry = elf::load(image, ram.memory(), ram.bytes())?;
         self.loop_at = elf::find_loop(image, &SPIN_CODE).unwrap_or(SPIN_ADDRESS);
@@ -188,7 +186,7 @@ impl Vm {
         boot::params::write(ram.memory(), &params)?;
         let spin = ram.memory().write_slice(&SPIN_CODE, GuestAddress(SPIN_ADDRESS));
         spin.map_err(|source| BootError::Write { what: "the loop of drills", address: SPIN_ADDRESS, source })?;
-        registers::enter_long_mode(vcpu, BOOT_VCPU, entry)?;
+        registers::enter_long_mode(self.boot_vcpu()?, BOOT_VCPU, entry)?;
         Ok(())
     }
 
@@ -207,20 +205,14 @@ impl Vm {
     }
 
     fn halt(&mut self) -> Result<(), VmError> {
-        match std::mem::replace(&mut self.vcpu, VcpuPlace::Lost) {
-            VcpuPlace::Running(thread) => self.vcpu = VcpuPlace::Idle(thread.stop()?),
-            idle @ VcpuPlace::Idle(_) => self.vcpu = idle,
-            VcpuPlace::Lost => return Err(VmError::VcpuLost),
-        }
-        Ok(())
+        let halted: Vec<_> = self.vcpus.iter_mut().map(VcpuSeat::halt).collect();
+        halted.into_iter().collect::<Result<(), _>>()?;
+        if self.vcpus.iter().any(VcpuSeat::is_lost) { Err(VmError::VcpuLost) } else { Ok(()) }
     }
 
-    /// Where the guest's processor stands, while it is stopped.
+    /// Where the guest's first processor stands, while it is stopped.
     pub fn instruction_pointer(&self) -> Option<u64> {
-        match &self.vcpu {
-            VcpuPlace::Idle(vcpu) => vcpu.get_regs().ok().map(|regs| regs.rip),
-            _ => None,
-        }
+        self.boot_vcpu().ok()?.get_regs().ok().map(|regs| regs.rip)
     }
 
     /// Why the guest stopped, if it did; once per stop.
@@ -228,19 +220,14 @@ impl Vm {
         self.report.take()
     }
 
-    /// Takes the guest's processor away until [`Vm::resume`]; `false` if it would not come out within two seconds.
+    /// Takes the guest's processors away until [`Vm::resume`]; `false` if one would not come out within two seconds.
     pub fn pause(&mut self) -> bool {
-        match &self.vcpu {
-            VcpuPlace::Running(thread) => thread.pause(),
-            _ => true,
-        }
+        self.vcpus.iter().filter_map(VcpuSeat::thread).all(VcpuThread::pause)
     }
 
-    /// Gives it back.
+    /// Gives them back.
     pub fn resume(&mut self) {
-        if let VcpuPlace::Running(thread) = &self.vcpu {
-            thread.resume();
-        }
+        self.vcpus.iter().filter_map(VcpuSeat::thread).for_each(VcpuThread::resume);
     }
 
     /// Tells a guest that uses its processor without a sign of life to break off what it is at, if it goes on for long.
@@ -250,16 +237,13 @@ impl Vm {
 
     /// Processor time that the guest's present life has used, microseconds; `None` when it does not run.
     pub fn processor_us(&self) -> Option<u64> {
-        match &self.vcpu {
-            VcpuPlace::Running(thread) => thread.processor_us(),
-            _ => None,
-        }
+        self.vcpus.iter().map(|seat| seat.thread()?.processor_us()).sum()
     }
 
     /// Breaks the guest, for drills. A hang is made while the guest works on no slice: under a reference it would be that
     /// slice's loop, which ends the slice and leaves the guest alive.
     pub fn inject_fault(&mut self, fault: Fault) -> Result<(), VmError> {
-        let VcpuPlace::Running(thread) = &self.vcpu else { return Err(VmError::WrongTime("not running")) };
+        let Some(thread) = self.boot_thread() else { return Err(VmError::WrongTime("not running")) };
         let injection = Injection { fault, loop_at: self.loop_at };
         // While the vCPU is paused: it obeys before it enters the guest again.
         let paused = fault == Fault::Spin && self.pause_unreferenced(thread);
@@ -342,7 +326,7 @@ impl Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         self.stop();
-        if matches!(self.vcpu, VcpuPlace::Lost) {
+        if self.vcpus.iter().any(VcpuSeat::is_lost) {
             self.machine.leak_memory();
         }
     }
@@ -380,6 +364,15 @@ fn bus(
         counters: ExitCounters::default(),
         log_limit: LogLimit::new(),
     })
+}
+
+fn create_vcpus(machine: &Machine, count: u8) -> Result<Vec<VcpuSeat>, VmError> {
+    if count > 1 {
+        // Processors after the first one begin in real mode.
+        machine.reserve_for_real_mode()?;
+    }
+    let ids = BOOT_VCPU..BOOT_VCPU + u64::from(count.max(1));
+    ids.map(|id| Ok(VcpuSeat::new(id, machine.create_vcpu(id)?)?)).collect()
 }
 
 fn open_disks(disks: &[DiskConfig]) -> Result<Vec<Disk>, DiskError> {

@@ -116,7 +116,7 @@ fn guest_file(guest: &Path, written: &Path, read_only: &Path) -> Result<String> 
         ensure!(file.is_file(), "{}: not there; `escape image build {}` makes it", file.display(), guest.display());
     }
     Ok(format!(
-        "kernel = {kernel:?}\ninitrd = {initrd:?}\ntap = \"{TAP}\"\ndisks = [{{ path = {written:?} }}, {{ path = {read_only:?}, \
+        "kernel = {kernel:?}\ninitrd = {initrd:?}\nvcpus = 2\ntap = \"{TAP}\"\ndisks = [{{ path = {written:?} }}, {{ path = {read_only:?}, \
          read_only = true }}]\ncmdline = \"console=ttyS0 quiet cryptomgr.notests \
          mitigations=off random.trust_cpu=on no_timer_check panic=-1 reboot=k escape.ip={GUEST_ADDRESS}\"\n"
     ))

@@ -25,6 +25,9 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     console.type_line("echo the answer is $((6 * 7))")?;
     console.wait_for("the answer is 42", COMMAND_LIMIT).context("the console both ways")?;
     steps.passed("the console works both ways");
+    console.type_line("echo processors: $(nproc)")?;
+    console.wait_for("processors: 2", COMMAND_LIMIT).context("two processors")?;
+    steps.passed("both processors are up");
     console.type_line(&format!("ping -c 3 -W 5 {HOST_ADDRESS}"))?;
     console.wait_for("3 packets received", COMMAND_LIMIT).context("virtio-net")?;
     steps.passed("virtio-net carries frames both ways");

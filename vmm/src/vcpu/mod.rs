@@ -9,6 +9,7 @@ pub mod pristine;
 mod processor_time;
 pub mod requests;
 pub mod runner;
+pub mod seat;
 pub mod thread;
 
 pub use bus::Bus;
@@ -16,4 +17,5 @@ pub use error::VcpuError;
 pub use fault::Fault;
 pub use metrics::ExitMetrics;
 pub use pristine::PristineVcpu;
+pub use seat::VcpuSeat;
 pub use thread::VcpuThread;

@@ -55,7 +55,14 @@ fn freestanding(file: ImageFile) -> Result<SoloConfig, CommandError> {
 fn linux(file: LinuxFile) -> Result<SoloConfig, CommandError> {
     let initrd = if file.initrd.as_os_str().is_empty() { Vec::new() } else { read(&file.initrd)? };
     let disks = file.disks.into_iter().map(|d| DiskConfig { path: d.path, read_only: d.read_only }).collect();
-    let guest = LinuxGuest { kernel: read(&file.kernel)?, initrd, cmdline: file.cmdline, mac: file.mac.0, disks };
+    let guest = LinuxGuest {
+        kernel: read(&file.kernel)?,
+        initrd,
+        cmdline: file.cmdline,
+        mac: file.mac.0,
+        vcpus: file.vcpus,
+        disks,
+    };
     Ok(SoloConfig { guest: GuestImage::Linux(guest), ram_mib: file.ram_mib, n_slots: SLOTS_MIN, tap: name(file.tap) })
 }
 

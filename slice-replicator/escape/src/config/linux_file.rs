@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use escape_vmm::boot::linux::VCPUS_MAX;
 use escape_vmm::devices::virtio::blk::DISKS_MAX;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub struct LinuxFile {
     pub cmdline: String,
     /// RAM, MiB.
     pub ram_mib: u32,
+    /// Processors.
+    pub vcpus: u8,
     /// The tap interface; made if it does not exist. Empty: the guest has no network.
     pub tap: String,
     /// The guest's MAC address.
@@ -70,6 +73,7 @@ impl Default for LinuxFile {
             initrd: "debian/initrd.cpio".into(),
             cmdline: "console=ttyS0 quiet cryptomgr.notests random.trust_cpu=on panic=-1 reboot=k".into(),
             ram_mib: 256,
+            vcpus: 1,
             tap: String::new(),
             mac: Service::default().mac,
             disks: Vec::new(),
@@ -122,6 +126,7 @@ impl LinuxFile {
             || format!("must be one line of at most {CMDLINE_MAX} bytes"),
         );
         check_ram(self.ram_mib, rules);
+        rules.within(self.vcpus, 1..=VCPUS_MAX, "", "vcpus");
         check_tap(&self.tap, rules);
         check_mac(self.mac, rules);
         rules.require(self.disks.len() <= DISKS_MAX, &["disks".into()], || format!("must be at most {DISKS_MAX}"));
@@ -174,6 +179,7 @@ mod tests {
         for (text, key, line) in [
             ("# c\nkernel = \"\"\n", "kernel", 2),
             ("# c\nkernel = \"k\"\nram_mib = 3\n", "ram_mib", 3),
+            ("vcpus = 17\n", "vcpus", 1),
             ("# c\ncmdline = \"a\\nb\"\n", "cmdline", 2),
             ("mac = \"ff:ff:ff:ff:ff:ff\"\n", "mac", 1),
             ("[build]\nkernel_package = \"../x\"\n", "build.kernel_package", 2),

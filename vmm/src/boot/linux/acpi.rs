@@ -33,8 +33,8 @@ const DSDT_REVISION: u8 = 6;
 /// FADT: no VGA, no ASPM, no CMOS clock (IAPC_BOOT_ARCH bits 2, 4, 5).
 const NO_LEGACY: u16 = 1 << 2 | 1 << 4 | 1 << 5;
 
-/// Writes the tables for `devices` virtio-mmio devices.
-pub fn write(memory: &GuestMemoryMmap, devices: u32) -> Result<(), LinuxError> {
+/// Writes the tables for `devices` virtio-mmio devices and so many processors.
+pub fn write(memory: &GuestMemoryMmap, devices: u32, vcpus: u8) -> Result<(), LinuxError> {
     let mut at = FIRST_TABLE;
     let mut put = |what, bytes: &[u8]| {
         let address = at;
@@ -42,7 +42,7 @@ pub fn write(memory: &GuestMemoryMmap, devices: u32) -> Result<(), LinuxError> {
         write_bytes(memory, what, address, bytes).map(|()| address)
     };
     let dsdt = put("the DSDT", &dsdt(devices))?;
-    let tables = [put("the FADT", &fadt(dsdt))?, put("the MADT", &madt())?];
+    let tables = [put("the FADT", &fadt(dsdt))?, put("the MADT", &madt(vcpus))?];
     let mut xsdt = XSDT::new(OEM, TABLE, 1);
     tables.iter().for_each(|table| xsdt.add_entry(*table));
     let xsdt = put("the XSDT", &bytes_of(&xsdt))?;
@@ -104,10 +104,13 @@ fn fadt(dsdt: u64) -> Vec<u8> {
     bytes_of(&fadt.finalize())
 }
 
-fn madt() -> Vec<u8> {
+fn madt(vcpus: u8) -> Vec<u8> {
     let mut madt = MADT::new(OEM, TABLE, 1, LocalInterruptController::Address(LOCAL_APIC));
-    madt.add_structure(ProcessorLocalApic::new(0, 0, EnabledStatus::Enabled));
-    madt.add_structure(IoApic::new(0, IO_APIC, 0));
+    for id in 0..vcpus {
+        madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
+    }
+    // An id that no processor has.
+    madt.add_structure(IoApic::new(vcpus, IO_APIC, 0));
     bytes_of(&madt)
 }
 
@@ -130,7 +133,7 @@ mod tests {
     #[test]
     fn every_table_is_found_from_the_root_and_has_its_checksum() {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
-        write(&memory, 2).unwrap();
+        write(&memory, 2, 3).unwrap();
         let read = |at: u64, len: usize| {
             let mut bytes = vec![0; len];
             memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();
@@ -149,5 +152,13 @@ mod tests {
         assert!([&xsdt, &found[0], &found[1], &dsdt].into_iter().all(|t| sums_to_zero(t)));
         let virtio = dsdt.windows(8).filter(|w| w == b"LNRO0005").count();
         assert_eq!(virtio, 2);
+        // After the head of 44 bytes: structures with their kind and length.
+        let madt = &found[1];
+        let (mut at, mut processors) = (44, 0);
+        while at < madt.len() {
+            processors += usize::from(madt[at] == 0);
+            at += usize::from(madt[at + 1]);
+        }
+        assert_eq!(processors, 3);
     }
 }

@@ -29,9 +29,14 @@ pub struct LinuxGuest {
     pub cmdline: String,
     /// The network interface's address.
     pub mac: [u8; 6],
+    /// Its processors, from 1 to [`VCPUS_MAX`].
+    pub vcpus: u8,
     /// Its disks, in order: `vda`, `vdb` and so on.
     pub disks: Vec<DiskConfig>,
 }
+
+/// Processors of one guest.
+pub const VCPUS_MAX: u8 = 16;
 
 /// Pages, for the initial file system's place.
 const PAGE: u64 = 4096;
@@ -57,7 +62,7 @@ pub fn load(
     write(memory, "the initial file system", initrd_at, &guest.initrd)?;
     let cmdline = zero_page::write_cmdline(&guest.cmdline, &loaded, memory)?;
     zero_page::write(&loaded, cmdline, (initrd_at, initrd_bytes), ram_bytes, memory)?;
-    acpi::write(memory, devices)?;
+    acpi::write(memory, devices, guest.vcpus)?;
     low_memory::write(memory)?;
     registers::enter(vcpu, loaded.entry)
 }
