@@ -3,6 +3,7 @@
 //! Edge-triggered, no acknowledgement beyond the APIC's end-of-interrupt (virtio 1.2, section 4.2.2.1 does not need
 //! one; a driver that reads the interrupt status anyway finds it right).
 
+use crate::devices::virtio::blk::FIRST_DISK;
 use escape_abi::layout::{device, vector};
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
@@ -21,9 +22,6 @@ const MSI_ADDRESS: u32 = 0xfee0_0000;
 pub const SERIAL_PIN: u32 = 4;
 /// The pin of the first virtio device of a Linux guest; the others follow.
 pub const DEVICE_PIN0: u32 = 5;
-
-/// The first disk is virtio-mmio device number so many; the others follow.
-pub const FIRST_DISK: u64 = device::RNG + 1;
 
 /// How interrupts of virtio devices reach the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,14 +4,14 @@ use crate::boot::{self, BootError, BootParamsSeed, elf, linux, page_tables, regi
 use crate::config::{GuestImage, VmConfig};
 use crate::control::Control;
 use crate::devices::serial::{Console, SerialPort};
-use crate::devices::virtio::blk::{self, Blk, BlkMetrics, DISKS_MAX, Disk, DiskConfig, DiskError};
+use crate::devices::virtio::blk::{self, Blk, BlkMetrics, DISKS_MAX, Disk, DiskConfig, DiskError, FIRST_DISK};
 use crate::devices::virtio::device_state::DeviceModel;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::net::{self, Net, Tap};
 use crate::devices::virtio::rng::{self, Rng};
 use crate::error::VmError;
 use crate::exit::{ExitReport, GuestExit};
-use crate::interrupts::{FIRST_DISK, Interrupt, Interrupts, Wiring};
+use crate::interrupts::{Interrupt, Interrupts, Wiring};
 use crate::log_limit::LogLimit;
 use crate::machine::Machine;
 use crate::memory::SlotTable;

@@ -23,9 +23,9 @@ impl Package {
         let name = real_name(name)?;
         let (download, root) = (work.join(format!("{name}.download")), work.join(&name));
         std::fs::create_dir_all(&download).map_err(ImageError::file(&download))?;
-        run(Command::new("apt-get").args(["download", "-q", &name]).current_dir(&download), "apt")?;
+        run("apt-get", "apt", |c| c.args(["download", "-q", &name]).current_dir(&download))?;
         let file = only_file(&download, &name)?;
-        run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&root), "dpkg")?;
+        run("dpkg-deb", "dpkg", |c| c.arg("-x").arg(&file).arg(&root))?;
         Ok(Self { name, root })
     }
 
@@ -59,7 +59,7 @@ fn real_name(name: &str) -> Result<String, ImageError> {
     if flavour.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(name.to_owned());
     }
-    let said = run(Command::new("apt-cache").args(["depends", name]), "apt")?;
+    let said = run("apt-cache", "apt", |c| c.args(["depends", name]))?;
     let wanted = |line: &str| {
         let package = line.trim().strip_prefix("Depends: ")?;
         (package.starts_with("linux-image-") && package.ends_with(flavour)).then(|| package.to_owned())
@@ -75,10 +75,14 @@ fn only_file(directory: &Path, name: &str) -> Result<PathBuf, ImageError> {
         .ok_or_else(|| ImageError::NoPackage { package: name.to_owned() })
 }
 
-/// Runs a program of the package; what it said.
-fn run(command: &mut Command, package: &'static str) -> Result<String, ImageError> {
-    let program = if package == "dpkg" { "dpkg-deb" } else { "apt" };
-    let output = command.output().map_err(|source| ImageError::Program { program, package, source })?;
+/// Runs a program, which comes with `package`; what it said.
+fn run(
+    program: &'static str,
+    package: &'static str,
+    prepare: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<String, ImageError> {
+    let mut command = Command::new(program);
+    let output = prepare(&mut command).output().map_err(|source| ImageError::Program { program, package, source })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

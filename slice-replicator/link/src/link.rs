@@ -6,6 +6,7 @@ use crate::frame_reader::FrameReader;
 use crate::greeting::{HELLO_BYTES_MAX, RoleSet, check_hello, check_welcome, tame};
 use crate::identity::Identity;
 use crate::limits::LinkLimits;
+use crate::link_counters::LinkCounters;
 use crate::peer::Peer;
 use crate::tls_stream::{Filled, TlsStream};
 use escape_proto::{FRAME_MAX, Hello, HelloReply, Role, decode};
@@ -19,21 +20,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-
-/// Traffic of one link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkCounters {
-    /// Messages staged.
-    pub messages_out: u64,
-    /// Their bytes, length prefixes included.
-    pub bytes_out: u64,
-    /// Frames handed out.
-    pub messages_in: u64,
-    /// Their bytes, length prefixes not included.
-    pub bytes_in: u64,
-    /// Messages refused because the outgoing buffer was full.
-    pub congested: u64,
-}
 
 /// Which end this is.
 enum Side {

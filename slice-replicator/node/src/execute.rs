@@ -89,7 +89,8 @@ impl Node {
             Command::Read { attempt, group } => self.orchestrator.send(&ToOrchestrator::Read { attempt, group }),
             Command::Activate { group, epoch, slices } => {
                 self.activations.begin(group, epoch, slices.len());
-                slices.iter().for_each(|s| self.unplugged_by_crash(s.slice));
+                // T11: what the former life of its guest held is void.
+                slices.iter().for_each(|s| self.detach(s.slice));
                 if self.puts_gate_off(group, epoch) {
                     return None;
                 }
@@ -126,8 +127,8 @@ impl Node {
         None
     }
 
-    /// T11: a slice of a guest that died is plugged again from the own image; what its former life held is void.
-    fn unplugged_by_crash(&mut self, slice: SliceId) {
+    /// The slice runs here no more: what its guest held of it is void. Its image stays.
+    pub(crate) fn detach(&mut self, slice: SliceId) {
         if self.slices.remove(slice).is_some() {
             self.capturer.forget(vmm_slice(slice), self.vm.slots());
             self.valve.discard(vmm_slice(slice));

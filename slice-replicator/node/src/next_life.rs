@@ -6,7 +6,6 @@
 use crate::activation::Activations;
 use crate::groups::Groups;
 use crate::node::{Node, Unfinished};
-use crate::outbound::vmm_slice;
 use crate::stale_slices::StaleSlices;
 use escape_engine::node::Event;
 use escape_proto::{Incarnation, LeaseSet, SliceId};
@@ -45,10 +44,7 @@ impl Node {
                 self.forget_slice(slice);
                 continue;
             }
-            self.capturer.forget(vmm_slice(slice), self.vm.slots());
-            self.valve.discard(vmm_slice(slice));
-            self.commits.forget(slice.slot);
-            self.slices.remove(slice);
+            self.detach(slice);
         }
     }
 

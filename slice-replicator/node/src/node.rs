@@ -36,7 +36,6 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -236,7 +235,8 @@ impl Node {
             guest_running: false,
             life_is_over: false,
             wants_restart: false,
-            memory: random_name()?,
+            // 0 would say "none".
+            memory: u64::from_le_bytes(escape_link::pki::random()?).max(1),
             seen: Revision(0),
             stopping: false,
             cluster: [0; 16],
@@ -281,14 +281,6 @@ impl Node {
     pub(crate) fn now(&self) -> u64 {
         now_us()
     }
-}
-
-/// A name that no other process has. Never 0, which says "none".
-fn random_name() -> Result<u64, NodeError> {
-    let mut bytes = [0; 8];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(NodeError::os("/dev/urandom"))?;
-    Ok(u64::from_le_bytes(bytes).max(1))
 }
 
 fn parse_broken(config: &NodeConfig) -> Result<Option<Mutant>, NodeError> {

@@ -16,7 +16,7 @@ const TAIL_BYTES: usize = 4000;
 pub struct Console {
     keys: ChildStdin,
     pieces: Receiver<Vec<u8>>,
-    /// Everything that was said.
+    /// What was said: all that was not looked at, and at most [`TAIL_BYTES`] before it.
     said: String,
     /// Up to where it was looked at.
     seen: usize,
@@ -49,6 +49,7 @@ impl Console {
             let unseen = self.said.get(self.seen..).unwrap_or_default();
             if let Some(at) = unseen.find(text) {
                 self.seen += at + text.len();
+                self.forget_old();
                 return Ok(());
             }
             match self.pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -66,10 +67,19 @@ impl Console {
 
     /// The end of what was said.
     pub fn tail(&self) -> &str {
-        let mut from = self.said.len().saturating_sub(TAIL_BYTES);
-        while !self.said.is_char_boundary(from) {
-            from += 1;
-        }
-        self.said.get(from..).unwrap_or_default()
+        self.said.get(last_bytes(&self.said, TAIL_BYTES)..).unwrap_or_default()
     }
+
+    fn forget_old(&mut self) {
+        let seen = self.said.get(..self.seen).unwrap_or_default();
+        let old = last_bytes(seen, TAIL_BYTES);
+        self.said.drain(..old);
+        self.seen -= old;
+    }
+}
+
+/// Where the last so many bytes of a text begin, or a little later, at a character.
+fn last_bytes(text: &str, bytes: usize) -> usize {
+    let from = text.len().saturating_sub(bytes);
+    (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }

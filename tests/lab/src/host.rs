@@ -108,13 +108,25 @@ impl Drop for Host {
     }
 }
 
+/// A built image.
+struct Image {
+    kernel: PathBuf,
+    initrd: PathBuf,
+}
+
+impl Image {
+    fn in_directory(directory: &Path) -> Result<Self> {
+        let built = || format!("{0}: no image: `escape image build {0}.toml` makes it", directory.display());
+        let directory = std::fs::canonicalize(directory).with_context(built)?;
+        let (kernel, initrd) = (directory.join("vmlinuz"), directory.join("initrd.cpio"));
+        ensure!(kernel.is_file() && initrd.is_file(), built());
+        Ok(Self { kernel, initrd })
+    }
+}
+
 /// The guest's image file with the lab's tap and address; paths from the root, because the host reads it from elsewhere.
 fn guest_file(guest: &Path, written: &Path, read_only: &Path) -> Result<String> {
-    let directory = absolute(guest.parent().unwrap_or(Path::new(".")))?;
-    let (kernel, initrd) = (directory.join("debian/vmlinuz"), directory.join("debian/initrd.cpio"));
-    for file in [&kernel, &initrd] {
-        ensure!(file.is_file(), "{}: not there; `escape image build {}` makes it", file.display(), guest.display());
-    }
+    let Image { kernel, initrd } = Image::in_directory(guest)?;
     Ok(format!(
         "kernel = {kernel:?}\ninitrd = {initrd:?}\nvcpus = 2\ntap = \"{TAP}\"\ndisks = [{{ path = {written:?} }}, {{ path = {read_only:?}, \
          read_only = true }}]\ncmdline = \"console=ttyS0 quiet cryptomgr.notests \
@@ -134,11 +146,7 @@ fn on_this_machine(escape: &Path, image: &Path) -> Command {
 }
 
 fn emulated(escape: &Path, image: &Path, disk: &Path, host: &Path) -> Result<Command> {
-    let directory = absolute(host.parent().unwrap_or(Path::new(".")))?.join("host");
-    let (kernel, initrd) = (directory.join("vmlinuz"), directory.join("initrd.cpio"));
-    for file in [&kernel, &initrd] {
-        ensure!(file.is_file(), "{}: not there; `escape image build {}` makes it", file.display(), host.display());
-    }
+    let Image { kernel, initrd } = Image::in_directory(host)?;
     let append = format!(
         "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off no_timer_check tsc=reliable random.trust_cpu=on \
          lab.escape={} lab.image={} lab.disk={}",

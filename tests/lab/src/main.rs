@@ -18,11 +18,11 @@ struct Options {
     /// The `escape` program.
     #[arg(long)]
     escape: PathBuf,
-    /// The guest's image file; its kernel and initial file system must have been built.
-    #[arg(long, default_value = "images/linux/debian.toml")]
+    /// Where `escape image build images/linux/debian.toml` has put the guest's kernel and initial file system.
+    #[arg(long, default_value = "images/linux/debian")]
     guest: PathBuf,
-    /// The host's image file, likewise.
-    #[arg(long, default_value = "tests/lab/host.toml")]
+    /// Where `escape image build tests/lab/host.toml` has put those of the host.
+    #[arg(long, default_value = "tests/lab/host")]
     host: PathBuf,
     /// Emulate the host even if this machine could be it.
     #[arg(long)]

@@ -58,7 +58,8 @@ pub fn cpuid(kvm: &Kvm, id: u64) -> Result<CpuId, BootError> {
     Ok(table)
 }
 
-fn segment(selector: u16, code: bool) -> kvm_segment {
+/// A flat segment: 64-bit code, or data.
+pub(super) fn segment(selector: u16, code: bool) -> kvm_segment {
     kvm_segment {
         limit: 0xffff_ffff,
         selector,

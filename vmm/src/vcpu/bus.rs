@@ -3,9 +3,9 @@
 use super::metrics::ExitCounters;
 use crate::devices::power::device as power;
 use crate::devices::serial::SerialPort;
+use crate::devices::virtio::blk::FIRST_DISK;
 use crate::devices::virtio::mmio::MmioTransport;
 use crate::exit::GuestExit;
-use crate::interrupts::FIRST_DISK;
 use crate::log_limit::LogLimit;
 use escape_abi::layout::{ARENA_BASE, DOORBELL, MMIO_BASE, MMIO_STRIDE, SLOT_SIZE, SLOTS_MAX, device};
 use std::sync::Arc;

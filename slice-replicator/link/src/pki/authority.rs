@@ -114,7 +114,11 @@ fn named(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn random<const N: usize>() -> Result<[u8; N], PkiError> {
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// [`PkiError::NoRandomness`] if the system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], PkiError> {
     let mut bytes = [0; N];
     rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).map_err(|_| PkiError::NoRandomness)?;
     Ok(bytes)

@@ -11,7 +11,7 @@ mod hex;
 mod role_name;
 mod secrets;
 
-pub use authority::ClusterAuthority;
+pub use authority::{ClusterAuthority, random};
 pub use cell_name::CellName;
 pub use error::PkiError;
 pub use role_name::{dns_name, role_from_label, role_label};

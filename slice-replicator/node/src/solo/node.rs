@@ -148,7 +148,8 @@ impl SoloNode {
             // Events are edges: every source is looked at until it has nothing.
             more = self.turn()?;
             match self.vm.poll_exit() {
-                Some(GuestExit::Reset) => self.boot_again()?,
+                // A freestanding guest has no business with it.
+                Some(GuestExit::Reset) if self.is_linux => self.boot_again()?,
                 Some(exit) => return self.ended(exit),
                 None => {}
             }

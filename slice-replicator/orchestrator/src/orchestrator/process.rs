@@ -25,7 +25,6 @@ use escape_proto::{Hello, Incarnation, PROTOCOL_VERSION, Role};
 use escape_store::EmbeddedStore;
 use mio::{Events, Poll, Token, Waker};
 use serde_json::json;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -345,16 +344,12 @@ fn hello(cluster: [u8; 16]) -> Hello {
 }
 
 fn machine_config(config: &OrchestratorProcessConfig) -> Result<OrchestratorConfig, ProcessError> {
-    let mut new_cluster = [0; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut new_cluster))
-        .map_err(ProcessError::system("/dev/urandom"))?;
     let broken = config.broken.as_deref().map(str::parse::<Mutant>).transpose()?;
     if let Some(mutant) = broken {
         tracing::warn!("this orchestrator is broken on purpose: {}", mutant.name());
     }
     Ok(OrchestratorConfig {
-        new_cluster,
+        new_cluster: escape_link::pki::random()?,
         new_placement_seed: config.secrets.placement_seed,
         suspicion: config.timing.suspicion(),
         claim_us: config.claim_ms.saturating_mul(1000),

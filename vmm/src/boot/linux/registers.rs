@@ -3,7 +3,8 @@
 use super::error::LinuxError;
 use super::low_memory::{GDT, GDT_AT, PAGE_TABLES_AT};
 use super::zero_page::ZERO_PAGE;
-use kvm_bindings::{Msrs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment};
+use crate::boot::registers::segment;
+use kvm_bindings::{Msrs, kvm_fpu, kvm_msr_entry, kvm_regs};
 use kvm_ioctls::VcpuFd;
 
 /// PG NE ET PE.
@@ -45,18 +46,4 @@ fn set_msrs(vcpu: &VcpuFd) -> Result<(), LinuxError> {
     let list = Msrs::from_entries(&entries).map_err(|_| LinuxError::Msrs { set: 0, wanted })?;
     let set = vcpu.set_msrs(&list).map_err(|source| LinuxError::Vcpu { call: "KVM_SET_MSRS", source })?;
     if set == wanted { Ok(()) } else { Err(LinuxError::Msrs { set, wanted }) }
-}
-
-fn segment(selector: u16, code: bool) -> kvm_segment {
-    kvm_segment {
-        limit: 0xffff_ffff,
-        selector,
-        type_: if code { 0xb } else { 3 },
-        present: 1,
-        s: 1,
-        l: u8::from(code),
-        db: u8::from(!code),
-        g: 1,
-        ..Default::default()
-    }
 }

@@ -5,11 +5,12 @@
 //! nobody touches the old queues any more.
 
 use super::device_state::{DeviceModel, DeviceState, INTERRUPT_USED, TransportMetrics};
+use super::suppression::wants_interrupt;
 use crate::interrupts::Interrupt;
 use crate::log_limit::LogLimit;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use virtio_queue::Queue;
+use virtio_queue::{Error, Queue};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -63,6 +64,20 @@ impl MmioTransport {
     /// Access to the queues for the I/O thread.
     pub fn lock(&self) -> DeviceGuard<'_> {
         DeviceGuard { state: self.state(), transport: self }
+    }
+
+    /// Interrupts the driver for the buffers used in a queue, if it wants that; whether it did. `None`: the queue is not in use.
+    /// An error means that the queue makes no sense: the device has given up.
+    pub fn announce_used(&self, index: usize) -> Result<Option<bool>, Error> {
+        let mut device = self.lock();
+        let Some((queue, memory)) = device.queue(index) else { return Ok(None) };
+        let wanted = wants_interrupt(queue, memory);
+        match wanted {
+            Ok(true) => device.raise_used(),
+            Ok(false) => {}
+            Err(_) => device.give_up(),
+        }
+        wanted.map(Some)
     }
 
     fn state(&self) -> MutexGuard<'_, DeviceState> {
@@ -161,6 +176,11 @@ impl<'a> DeviceGuard<'a> {
     /// A queue and the memory it lies in; `None` before DRIVER_OK, and while the device waits for a reset.
     pub fn queue(&mut self, index: usize) -> Option<(&mut Queue, &'a GuestMemoryMmap)> {
         Some((self.state.queue(index)?, &self.transport.memory))
+    }
+
+    /// Which life of the device this is: its queues are those of one life only.
+    pub fn life(&self) -> u64 {
+        self.state.metrics.resets
     }
 
     /// Whether a feature was negotiated.

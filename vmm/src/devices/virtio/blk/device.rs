@@ -6,7 +6,6 @@ use super::metrics::BlkMetrics;
 use super::request::{Kind, Request};
 use crate::devices::virtio::chain::{WhenEmpty, next_chain};
 use crate::devices::virtio::mmio::MmioTransport;
-use crate::devices::virtio::suppression::wants_interrupt;
 use std::sync::Arc;
 use virtio_queue::{Error, QueueT};
 use vm_memory::{Bytes, GuestMemoryMmap};
@@ -30,11 +29,12 @@ pub struct Blk {
     metrics: BlkMetrics,
 }
 
-/// What became of a chain.
-struct Done {
+/// A chain of one life of the device.
+struct Taken {
+    life: u64,
     head: u16,
-    /// Bytes that the guest was given, status included; 0 for a chain that made no sense.
-    given: u32,
+    /// `None`: it makes no sense.
+    request: Option<Request>,
 }
 
 impl Blk {
@@ -68,29 +68,30 @@ impl Blk {
 
     /// Answers one request; `false`: there is none.
     fn answer(&mut self) -> Result<bool, Error> {
-        let life = self.transport.metrics().resets;
-        let Some((head, request)) = self.take()? else { return Ok(false) };
-        let done = Done { head, given: request.map_or(0, |request| self.perform(&request)) };
-        if self.transport.metrics().resets != life {
+        let Some(Taken { life, head, request }) = self.take()? else { return Ok(false) };
+        // Nothing is given for a chain that makes no sense.
+        let given = request.map_or(0, |request| self.perform(&request));
+        let mut device = self.transport.lock();
+        if device.life() != life {
             // The driver has reset the device meanwhile: the chain is of a queue that is no more.
             return Ok(false);
         }
-        let mut device = self.transport.lock();
         let Some((queue, memory)) = device.queue(REQUEST_QUEUE) else { return Ok(false) };
-        queue.add_used(memory, done.head, done.given)?;
+        queue.add_used(memory, head, given)?;
         self.unannounced = true;
         Ok(true)
     }
 
-    /// The next chain and its request; `None` for one that makes no sense.
-    fn take(&mut self) -> Result<Option<(u16, Option<Request>)>, Error> {
+    /// The next chain and its request.
+    fn take(&mut self) -> Result<Option<Taken>, Error> {
         let mut device = self.transport.lock();
+        let life = device.life();
         let Some((queue, memory)) = device.queue(REQUEST_QUEUE) else { return Ok(None) };
         let Some(chain) = next_chain(queue, memory, WhenEmpty::Notify)? else { return Ok(None) };
         let head = chain.head_index();
         let request = Request::of(chain, memory);
         self.metrics.chains_malformed += u64::from(request.is_err());
-        Ok(Some((head, request.ok())))
+        Ok(Some(Taken { life, head, request: request.ok() }))
     }
 
     /// Does what is wanted and writes the status; returns how many bytes the guest was given.
@@ -167,18 +168,8 @@ impl Blk {
     }
 
     fn interrupt(&mut self) {
-        if !std::mem::take(&mut self.unannounced) {
-            return;
-        }
-        let mut device = self.transport.lock();
-        let Some((queue, memory)) = device.queue(REQUEST_QUEUE) else { return };
-        match wants_interrupt(queue, memory) {
-            Ok(true) => device.raise_used(),
-            Ok(false) => {}
-            Err(_) => {
-                drop(device);
-                self.give_up();
-            }
+        if std::mem::take(&mut self.unannounced) && self.transport.announce_used(REQUEST_QUEUE).is_err() {
+            self.metrics.queues_broken += 1;
         }
     }
 

@@ -11,7 +11,6 @@ use super::transmit::{Transmit, transmit};
 use super::vnet_header::{self, VNET_HEADER_BYTES};
 use crate::devices::virtio::chain::WhenEmpty;
 use crate::devices::virtio::mmio::MmioTransport;
-use crate::devices::virtio::suppression::wants_interrupt;
 use std::io;
 use std::sync::Arc;
 use virtio_bindings::bindings::virtio_net::{VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM};
@@ -221,18 +220,11 @@ impl Net {
         if !std::mem::take(pending) {
             return;
         }
-        let mut device = self.transport.lock();
-        let Some((queue, memory)) = device.queue(index) else { return };
-        match wants_interrupt(queue, memory) {
-            Ok(true) => {
-                self.metrics.interrupts += 1;
-                device.raise_used();
-            }
-            Ok(false) => self.metrics.interrupts_suppressed += 1,
-            Err(_) => {
-                self.metrics.queues_broken += 1;
-                device.give_up();
-            }
+        match self.transport.announce_used(index) {
+            Ok(Some(true)) => self.metrics.interrupts += 1,
+            Ok(Some(false)) => self.metrics.interrupts_suppressed += 1,
+            Ok(None) => {}
+            Err(_) => self.metrics.queues_broken += 1,
         }
     }
 

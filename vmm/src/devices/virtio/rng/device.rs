@@ -4,7 +4,6 @@ use super::config::REQUEST_QUEUE;
 use super::metrics::RngMetrics;
 use crate::devices::virtio::chain::{Chain, ChainError, DESCRIPTORS_PER_CHAIN_MAX, WhenEmpty, next_chain, write_chain};
 use crate::devices::virtio::mmio::MmioTransport;
-use crate::devices::virtio::suppression::wants_interrupt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -80,18 +79,8 @@ impl Rng {
     }
 
     fn interrupt(&mut self) {
-        if !std::mem::take(&mut self.unannounced) {
-            return;
-        }
-        let mut device = self.transport.lock();
-        let Some((queue, memory)) = device.queue(REQUEST_QUEUE) else { return };
-        match wants_interrupt(queue, memory) {
-            Ok(true) => device.raise_used(),
-            Ok(false) => {}
-            Err(_) => {
-                drop(device);
-                self.give_up();
-            }
+        if std::mem::take(&mut self.unannounced) && self.transport.announce_used(REQUEST_QUEUE).is_err() {
+            self.metrics.queues_broken += 1;
         }
     }
 
