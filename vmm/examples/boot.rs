@@ -81,6 +81,7 @@ fn main() -> Result<()> {
                 node: 1,
                 image_id: 1,
                 idle_timeout_s: 0,
+                slice_per_client: false,
                 ip: a.ip,
                 mac: [2, 0, 0, 0, 0, 1],
                 http_port: a.http,

@@ -7,7 +7,7 @@
 
 use escape_abi::layout::{LINE, SLOT_SIZE};
 use escape_abi::message::Flow;
-use escape_abi::meta::LiveRange;
+use escape_abi::meta::{ConnectionNumbers, LiveRange, connection_bit};
 use escape_abi::{SlotMeta, SlotWord};
 use escape_vmm::commit::{
     BreachPolicy, Capture, CaptureLimits, Capturer, HoldLimits, ImageStore, IngressLimits, IngressStore, Mode,
@@ -50,7 +50,8 @@ impl ModelMemory {
             }
         }
         if let Some(meta) = self.metas.get_mut(slot as usize) {
-            (meta.incarnation, meta.snd_nxt, meta.rcv_nxt, meta.requests) = (1, n * 200 + 200, n * 200 + 200, n.into());
+            (meta.incarnation, meta.requests, meta.connections) = (1, n.into(), connection_bit::present(0));
+            meta.numbers[0] = ConnectionNumbers { rcv_nxt: n * 200 + 200, snd_nxt: n * 200 + 200 };
             for (range, (offset, len)) in meta.live.iter_mut().zip(LIVE) {
                 *range = LiveRange { offset, len };
             }
@@ -204,7 +205,9 @@ fn measure(slots: u32, requests: u32) -> Result<(), Box<dyn Error>> {
             lines += captured.lines;
             let t = Instant::now();
             let applied = standby.apply(slice, &captured.checkpoint, captured.body)?;
-            mirror.covered(flow(slot), applied.rcv_nxt, 0);
+            for (_, c) in applied.connections.iter() {
+                mirror.covered(c.flow, c.rcv_nxt, 0);
+            }
             samples.add("standby: chain, apply, cover", t);
             let t = Instant::now();
             valve.release(slot, &captured.coverage, &mut |frame| {

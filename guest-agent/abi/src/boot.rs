@@ -3,7 +3,7 @@
 /// "ESCAPBOO" little-endian.
 pub const BOOT_MAGIC: u64 = u64::from_le_bytes(*b"ESCAPBOO");
 /// Version of everything in this crate; the guest refuses to run on another.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Boot parameters. Filled by the VMM before the first instruction, never changed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct BootParams {
     pub http_port: u16,
     /// TCP port of the checked byte stream.
     pub stream_port: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// 1: all connections of a client address are one slice; 0: each is a slice of its own.
+    pub slice_per_client: u16,
     /// Command line, UTF-8, zero-padded.
     pub cmdline: [u8; 256],
 }

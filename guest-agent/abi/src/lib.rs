@@ -14,5 +14,5 @@ pub mod word;
 pub use boot::BootParams;
 pub use control::{ControlHeader, ControlLayout};
 pub use message::{GuestMessage, HostMessage, RingEntry};
-pub use meta::{LiveRange, SlotMeta};
+pub use meta::{ConnectionNumbers, LiveRange, SlotMeta};
 pub use word::SlotWord;

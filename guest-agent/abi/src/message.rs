@@ -36,14 +36,17 @@ impl Flow {
 pub enum GuestMessage {
     /// The guest is up and takes connections.
     Ready,
-    /// A slot was given to a flow whose SYN has just arrived. Written before the slice's first frame.
+    /// A place in a slot was given to a flow whose SYN has just arrived: in a new incarnation of the slot, or in a slice that runs.
+    /// Written before the flow's first frame.
     Bind {
         /// Slot.
         slot: u32,
-        /// Its new incarnation.
+        /// Its incarnation.
         incarnation: u64,
         /// The flow.
         flow: Flow,
+        /// The connection's place, below [`crate::meta::CONNECTIONS_MAX`].
+        place: u32,
     },
     /// The slice's state changed and no frame says so: capture within `max_staleness`.
     Changed {
@@ -132,6 +135,16 @@ pub enum HostMessage {
         /// Incarnation that ended.
         incarnation: u64,
     },
+    /// The host knows nothing of this connection any more: its end is acknowledged, or its binding was refused. Its place may be used
+    /// again, the slice goes on.
+    ConnectionFree {
+        /// Slot.
+        slot: u32,
+        /// Incarnation.
+        incarnation: u64,
+        /// The connection.
+        flow: Flow,
+    },
 }
 
 macro_rules! entry {
@@ -151,7 +164,9 @@ impl From<GuestMessage> for RingEntry {
     fn from(m: GuestMessage) -> Self {
         match m {
             GuestMessage::Ready => entry!(1, 0u64),
-            GuestMessage::Bind { slot, incarnation, flow } => entry!(2, slot, incarnation, flow.to_word()),
+            GuestMessage::Bind { slot, incarnation, flow, place } => {
+                entry!(2, slot, incarnation, flow.to_word(), place)
+            }
             GuestMessage::Changed { slot } => entry!(3, slot),
             GuestMessage::Close { slot, incarnation } => entry!(4, slot, incarnation),
             GuestMessage::Plugged { slot, incarnation, status } => entry!(5, slot, incarnation, status),
@@ -169,6 +184,7 @@ impl From<HostMessage> for RingEntry {
             HostMessage::Unplug { slot, incarnation } => entry!(3, slot, incarnation),
             HostMessage::Discard { slot, incarnation } => entry!(4, slot, incarnation),
             HostMessage::SlotFree { slot, incarnation } => entry!(5, slot, incarnation),
+            HostMessage::ConnectionFree { slot, incarnation, flow } => entry!(6, slot, incarnation, flow.to_word()),
         }
     }
 }
@@ -181,10 +197,15 @@ fn slot_of(w: u64) -> Option<u32> {
 impl RingEntry {
     /// Reads an entry as the host must: anything that is not a message of the guest is `None`.
     pub fn guest_message(&self) -> Option<GuestMessage> {
-        let [a, b, c, ..] = self.word;
+        let [a, b, c, d, ..] = self.word;
         Some(match self.kind {
             1 => GuestMessage::Ready,
-            2 => GuestMessage::Bind { slot: slot_of(a)?, incarnation: b, flow: Flow::from_word(c) },
+            2 => GuestMessage::Bind {
+                slot: slot_of(a)?,
+                incarnation: b,
+                flow: Flow::from_word(c),
+                place: u32::try_from(d).ok().filter(|p| (*p as usize) < crate::meta::CONNECTIONS_MAX)?,
+            },
             3 => GuestMessage::Changed { slot: slot_of(a)? },
             4 => GuestMessage::Close { slot: slot_of(a)?, incarnation: b },
             5 => GuestMessage::Plugged { slot: slot_of(a)?, incarnation: b, status: u32::try_from(c).ok()? },
@@ -196,7 +217,7 @@ impl RingEntry {
 
     /// Reads an entry as the guest does.
     pub fn host_message(&self) -> Option<HostMessage> {
-        let [a, b, ..] = self.word;
+        let [a, b, c, ..] = self.word;
         let slot = slot_of(a)?;
         Some(match self.kind {
             1 => HostMessage::Lease { first_slot: slot, generation: u32::try_from(b).ok()? },
@@ -204,6 +225,7 @@ impl RingEntry {
             3 => HostMessage::Unplug { slot, incarnation: b },
             4 => HostMessage::Discard { slot, incarnation: b },
             5 => HostMessage::SlotFree { slot, incarnation: b },
+            6 => HostMessage::ConnectionFree { slot, incarnation: b, flow: Flow::from_word(c) },
             _ => return None,
         })
     }
@@ -219,7 +241,7 @@ mod tests {
         let (slot, incarnation) = (77, 5 << 32 | 9);
         for m in [
             GuestMessage::Ready,
-            GuestMessage::Bind { slot, incarnation, flow },
+            GuestMessage::Bind { slot, incarnation, flow, place: 3 },
             GuestMessage::Changed { slot },
             GuestMessage::Close { slot, incarnation },
             GuestMessage::Plugged { slot, incarnation, status: refusal::BUSY },
@@ -234,6 +256,7 @@ mod tests {
             HostMessage::Unplug { slot, incarnation },
             HostMessage::Discard { slot, incarnation },
             HostMessage::SlotFree { slot, incarnation },
+            HostMessage::ConnectionFree { slot, incarnation, flow },
         ] {
             assert_eq!(RingEntry::from(m).host_message(), Some(m));
         }
@@ -246,6 +269,10 @@ mod tests {
         }
         let mut e = RingEntry::from(GuestMessage::Changed { slot: 1 });
         e.word[0] = u64::from(crate::layout::SLOTS_MAX);
+        assert_eq!(e.guest_message(), None);
+        let flow = Flow::default();
+        let mut e = RingEntry::from(GuestMessage::Bind { slot: 1, incarnation: 1, flow, place: 0 });
+        e.word[3] = crate::meta::CONNECTIONS_MAX as u64;
         assert_eq!(e.guest_message(), None);
     }
 }

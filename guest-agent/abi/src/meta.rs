@@ -3,6 +3,9 @@
 /// Live ranges of a slot.
 pub const LIVE_RANGES_MAX: usize = 8;
 
+/// Connections that one slice may have at the same time.
+pub const CONNECTIONS_MAX: usize = 4;
+
 /// A range of a slot that is part of the slice's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -13,6 +16,16 @@ pub struct LiveRange {
     pub len: u32,
 }
 
+/// How far a connection is. Whose it is was told by [`crate::GuestMessage::Bind`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ConnectionNumbers {
+    /// Next byte expected from the client: what came before is in the slice's state.
+    pub rcv_nxt: u32,
+    /// Next sequence number that the slice will send for the first time.
+    pub snd_nxt: u32,
+}
+
 /// Published state of a slot; read by the VMM between two reads of an unchanged, quiescent slot word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
@@ -21,22 +34,34 @@ pub struct SlotMeta {
     pub live: [LiveRange; LIVE_RANGES_MAX],
     /// Incarnation of the slot: (slot, incarnation) is the slice id.
     pub incarnation: u64,
-    /// Next byte expected from the client: what came before is in the slice's state.
-    pub rcv_nxt: u32,
-    /// Next sequence number that the slice will send for the first time.
-    pub snd_nxt: u32,
     /// Requests answered so far (information).
     pub requests: u64,
+    /// The slice's connections, by their place. Those of places without [`connection_bit::present`] say nothing.
+    pub numbers: [ConnectionNumbers; CONNECTIONS_MAX],
     /// Bits of [`meta_flag`].
     pub flags: u32,
+    /// Bits of [`connection_bit`].
+    pub connections: u32,
     /// Zero.
-    pub reserved: [u32; 7],
+    pub reserved: [u32; 2],
 }
 
 /// Bits of [`SlotMeta::flags`].
 pub mod meta_flag {
-    /// The connection is finished in both directions (or reset): this generation is the slice's last.
+    /// The slice's connections are finished in both directions (or reset): this generation is its last.
     pub const CLOSED: u32 = 1;
+}
+
+/// Bits of [`SlotMeta::connections`].
+pub mod connection_bit {
+    /// There is a connection in this place.
+    pub const fn present(place: usize) -> u32 {
+        1 << place
+    }
+    /// It is finished in both directions (or reset), and its place waits for [`crate::HostMessage::ConnectionFree`].
+    pub const fn ended(place: usize) -> u32 {
+        1 << (8 + place)
+    }
 }
 
 const _: () = assert!(size_of::<SlotMeta>() == 128);

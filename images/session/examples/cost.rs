@@ -96,7 +96,7 @@ fn run(connections: u32, request: &[u8], rounds: u32) -> (f64, f64) {
         mac: [2; 6],
         http_port: 80,
         stream_port: 0,
-        reserved: 0,
+        slice_per_client: 0,
         cmdline: [0; 256],
     };
     let host = Bench { start: Instant::now(), last_end: 0, frames: 0, bytes: 0 };

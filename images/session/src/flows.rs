@@ -2,9 +2,10 @@
 
 use core::hash::{BuildHasher, Hasher};
 use escape_abi::message::Flow;
+use escape_abi::meta::CONNECTIONS_MAX;
 use hashbrown::HashMap;
 
-/// Connections of this guest: at most one per slot. Keyed by a secret, for clients choose their own ports.
+/// Connections of this guest: at most [`CONNECTIONS_MAX`] per slot. Keyed by a secret, for clients choose their own ports.
 #[derive(Debug)]
 pub(crate) struct FlowTable(HashMap<Flow, u32, Key>);
 
@@ -12,15 +13,16 @@ impl FlowTable {
     pub(crate) fn new(seed: u64) -> Self {
         Self(HashMap::with_hasher(Key(seed | 1)))
     }
-    pub(crate) fn get(&self, flow: Flow) -> Option<u32> {
-        self.0.get(&flow).copied()
+    /// Slot and place of a connection.
+    pub(crate) fn get(&self, flow: Flow) -> Option<(u32, usize)> {
+        self.0.get(&flow).map(|at| (at / CONNECTIONS_MAX as u32, *at as usize % CONNECTIONS_MAX))
     }
     /// Enters a flow unless it is there already.
-    pub(crate) fn insert(&mut self, flow: Flow, slot: u32) -> bool {
+    pub(crate) fn insert(&mut self, flow: Flow, slot: u32, place: usize) -> bool {
         match self.0.entry(flow) {
             hashbrown::hash_map::Entry::Occupied(_) => false,
-            hashbrown::hash_map::Entry::Vacant(place) => {
-                place.insert(slot);
+            hashbrown::hash_map::Entry::Vacant(entry) => {
+                entry.insert(slot * CONNECTIONS_MAX as u32 + (place % CONNECTIONS_MAX) as u32);
                 true
             }
         }
@@ -28,8 +30,33 @@ impl FlowTable {
     pub(crate) fn remove(&mut self, flow: Flow) {
         self.0.remove(&flow);
     }
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+}
+
+/// The slice of each client address, where all connections of a client are one slice.
+#[derive(Debug)]
+pub(crate) struct ClientTable {
+    slots: HashMap<[u8; 4], u32, Key>,
+    /// Off: every connection is a slice of its own.
+    pub on: bool,
+}
+
+impl ClientTable {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { slots: HashMap::with_hasher(Key(seed | 1)), on: false }
+    }
+    pub(crate) fn get(&self, ip: [u8; 4]) -> Option<u32> {
+        self.slots.get(&ip).copied()
+    }
+    /// Enters a client's slice; one that is there already stays (slices that were moved may meet others of their client).
+    pub(crate) fn insert(&mut self, ip: [u8; 4], slot: u32) {
+        if self.on {
+            self.slots.entry(ip).or_insert(slot);
+        }
+    }
+    pub(crate) fn remove(&mut self, ip: [u8; 4], slot: u32) {
+        if self.get(ip) == Some(slot) {
+            self.slots.remove(&ip);
+        }
     }
 }
 

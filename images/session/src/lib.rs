@@ -43,6 +43,7 @@ mod pool;
 mod seq;
 mod server;
 mod session;
+mod slice_slot;
 mod slot;
 mod tcp;
 mod text;

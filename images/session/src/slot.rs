@@ -1,13 +1,12 @@
 //! What lies in a slot, and where.
 
 use crate::clock::CLOCK_START;
-use crate::http::BodyScratch;
-use crate::session::SessionState;
+use crate::http::{BodyScratch, HttpState};
+use crate::session::ServedState;
 use crate::tcp::TcpState;
 use core::mem::{MaybeUninit, offset_of};
-use escape_abi::message::Flow;
-use escape_abi::meta::{SlotMeta, meta_flag};
-use escape_capsule::{LayerId, LiveSet, Region, SliceKey, SliceRecord};
+use escape_abi::meta::CONNECTIONS_MAX;
+use escape_capsule::{LayerId, Region, SliceKey, SliceRecord};
 
 /// Offsets in a slot.
 pub mod layout {
@@ -24,8 +23,16 @@ pub mod layout {
     pub const HEAP_AT: usize = TX_AT + TX_SIZE;
     /// Bytes of the heap.
     pub const HEAP_SIZE: usize = SLOT_SIZE - HEAP_AT;
+
+    /// Bytes of each of a connection's two rings in a slot with several: receive rings, then transmit rings, then the state of all
+    /// connections but the first, share the room of the two large rings.
+    pub const SHARED_RING_SIZE: usize = 8 << 10;
+    /// TCP state of the other connections.
+    pub(crate) const MORE_TCP_AT: usize = RX_AT + 2 * escape_abi::meta::CONNECTIONS_MAX * SHARED_RING_SIZE;
+    /// What the session keeps of the other connections.
+    pub(crate) const MORE_SERVED_AT: usize = MORE_TCP_AT + (8 << 10);
 }
-use layout::{HEAP_AT, HEAP_SIZE, RX_AT, RX_SIZE, TX_AT, TX_SIZE};
+use layout::{HEAP_AT, HEAP_SIZE, MORE_SERVED_AT, MORE_TCP_AT, RX_AT, RX_SIZE, SHARED_RING_SIZE, TX_AT, TX_SIZE};
 
 /// "ESCSLICE" little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"ESCSLICE");
@@ -34,7 +41,7 @@ pub(crate) const TCP_LAYER: LayerId = LayerId(1);
 /// The session capsule's layer.
 pub(crate) const SESSION_LAYER: LayerId = LayerId(2);
 
-/// Who the slice is, and its clock.
+/// Who the slice is, its clock, and which connections it has.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct SlotHeader {
@@ -45,81 +52,94 @@ pub(crate) struct SlotHeader {
     pub key: SliceKey,
     /// The slice's own clock, us: runs while the slice is plugged somewhere, stands still between, never goes back.
     pub clock: i64,
-    /// How far smoltcp's time is ahead of `clock`: the jumps that made it send early.
-    pub skew: i64,
-    pub flow: Flow,
-    pub peer_mac: [u8; 6],
     pub closed: u16,
-    /// TCP timestamps are this plus `clock` in milliseconds.
-    pub ts_base: u32,
+    /// 1: laid out for several connections.
+    pub shared: u16,
+    /// Places that have a connection, one bit each.
+    pub present: u16,
+    /// Of these, places whose connection has ended and waits for the host's leave to go.
+    pub ended: u16,
 }
 
-/// The slice's state outside rings and heap.
+/// The slice's state outside rings and heap. In a slot for several connections, the others' lie at [`MORE_TCP_AT`] and
+/// [`MORE_SERVED_AT`].
 #[repr(C, align(64))]
 pub(crate) struct SlotState {
     pub header: SlotHeader,
+    /// The first connection.
     pub tcp: TcpState,
-    pub session: SessionState,
+    /// What all connections share.
+    pub session: HttpState,
     pub record: SliceRecord,
+    /// What the session keeps of the first connection.
+    pub served: ServedState,
     /// Alive only while a request body is being read.
     pub scratch: MaybeUninit<BodyScratch>,
 }
 
+/// What the session keeps of another connection.
+#[repr(C, align(64))]
+pub(crate) struct MoreServed {
+    pub served: ServedState,
+    pub scratch: MaybeUninit<BodyScratch>,
+}
+
+/// Connections beside the first.
+pub(crate) const MORE: usize = CONNECTIONS_MAX - 1;
 /// Bytes that are always alive.
-const ALWAYS: usize = offset_of!(SlotState, scratch);
-const _: () = assert!(size_of::<SlotState>() <= RX_AT, "the slot's state must fit before the receive ring");
+pub(crate) const ALWAYS: usize = offset_of!(SlotState, scratch);
+const _: () = {
+    assert!(size_of::<SlotState>() <= RX_AT, "the slot's state must fit before the receive ring");
+    assert!(MORE_TCP_AT + MORE * size_of::<TcpState>() <= MORE_SERVED_AT);
+    assert!(MORE_SERVED_AT + MORE * size_of::<MoreServed>() <= HEAP_AT);
+    assert!(MORE_TCP_AT.is_multiple_of(align_of::<TcpState>()));
+};
 
-impl SlotState {
-    /// The slice's state as its two capsules declared it.
-    pub(crate) fn regions() -> ([Region; 3], [Region; 3]) {
-        let region = |from: usize, to: usize| Region { offset: from as u32, len: (to - from) as u32 };
-        let session_at = offset_of!(SlotState, session);
-        (
-            [region(0, session_at), region(RX_AT, TX_AT), region(TX_AT, HEAP_AT)],
-            [region(session_at, ALWAYS), region(ALWAYS, size_of::<SlotState>()), region(HEAP_AT, HEAP_AT + HEAP_SIZE)],
-        )
-    }
+/// Where a connection's two rings lie in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Rings {
+    pub rx_at: u32,
+    pub rx_size: u32,
+    pub tx_at: u32,
+    pub tx_size: u32,
+}
 
-    /// What of the slot is the slice's state now: what a standby needs to go on with it.
-    pub(crate) fn live(&self) -> LiveSet {
-        let mut live = LiveSet::new();
-        // Two ranges, because each lies in a region of its own capsule; adjacent ones cost nothing.
-        let session_at = offset_of!(SlotState, session);
-        live.add(0, session_at as u32);
-        live.add(session_at as u32, (ALWAYS - session_at) as u32);
-        if self.header.closed != 0 {
-            return live;
-        }
-        if self.session.reads_body() {
-            live.add(ALWAYS as u32, size_of::<BodyScratch>() as u32);
-        }
-        let (rx, tx) = self.tcp.live_rings();
-        live.add_ring(RX_AT as u32, RX_SIZE as u32, rx.start, rx.len);
-        live.add_ring(TX_AT as u32, TX_SIZE as u32, tx.start, tx.len);
-        live.add(HEAP_AT as u32, self.session.heap_extent());
-        live
-    }
-
-    /// What is published at `put_ref`.
-    pub(crate) fn meta(&self) -> SlotMeta {
-        let live = self.live().ranges();
-        // No capsule may keep state where it declared none.
-        debug_assert!(live.iter().all(|r| r.len == 0 || self.record.declares(*r)), "{live:?}");
-        SlotMeta {
-            live,
-            incarnation: self.header.key.incarnation,
-            rcv_nxt: self.tcp.rcv_nxt(),
-            snd_nxt: self.tcp.snd_nxt(),
-            requests: self.session.requests(),
-            flags: if self.header.closed != 0 { meta_flag::CLOSED } else { 0 },
-            reserved: [0; 7],
-        }
+impl Rings {
+    /// Those of the connection in `place`.
+    pub(crate) const fn of(shared: bool, place: usize) -> Self {
+        let (rx_at, rx_size, tx_at, tx_size) = if shared {
+            let (at, size) = (RX_AT + place * SHARED_RING_SIZE, SHARED_RING_SIZE);
+            (at, size, at + CONNECTIONS_MAX * SHARED_RING_SIZE, size)
+        } else {
+            (RX_AT, RX_SIZE, TX_AT, TX_SIZE)
+        };
+        Self { rx_at: rx_at as u32, rx_size: rx_size as u32, tx_at: tx_at as u32, tx_size: tx_size as u32 }
     }
 }
 
+/// The slice's state as its two capsules declare it.
+pub(crate) fn regions(shared: bool) -> ([Region; 3], [Region; 3]) {
+    let region = |from: usize, to: usize| Region { offset: from as u32, len: (to - from) as u32 };
+    let session_at = offset_of!(SlotState, session);
+    let heap_end = HEAP_AT + HEAP_SIZE;
+    let more = if shared { region(MORE_SERVED_AT, heap_end) } else { region(HEAP_AT, heap_end) };
+    let rings = if shared {
+        [region(RX_AT, MORE_TCP_AT), region(MORE_TCP_AT, MORE_SERVED_AT)]
+    } else {
+        [region(RX_AT, TX_AT), region(TX_AT, HEAP_AT)]
+    };
+    (
+        [region(0, session_at), rings[0], rings[1]],
+        [region(session_at, ALWAYS), region(ALWAYS, size_of::<SlotState>()), more],
+    )
+}
+
 impl SlotHeader {
-    pub(crate) fn new(key: SliceKey, image_id: u64, flow: Flow, peer_mac: [u8; 6], ts_base: u32) -> Self {
-        Self { magic: MAGIC, image_id, key, clock: CLOCK_START, skew: 0, flow, peer_mac, closed: 0, ts_base }
+    /// The header of a new slice with one connection.
+    pub(crate) fn new(key: SliceKey, image_id: u64, shared: bool) -> Self {
+        let shared = u16::from(shared);
+        Self { magic: MAGIC, image_id, key, clock: CLOCK_START, closed: 0, shared, present: 1, ended: 0 }
     }
 
     /// Moves the clock to the present: `offset` is the slice's clock minus this guest's.
@@ -127,8 +147,21 @@ impl SlotHeader {
         self.clock = self.clock.max(now_us.wrapping_add(offset));
     }
 
-    /// smoltcp's time now.
-    pub(crate) const fn stack_now(&self) -> i64 {
-        self.clock + self.skew
+    /// Places whose connection lives.
+    pub(crate) fn open_places(&self) -> impl Iterator<Item = usize> + use<> {
+        let open = self.present & !self.ended;
+        (0..CONNECTIONS_MAX).filter(move |place| open >> place & 1 != 0)
+    }
+
+    /// A place without a connection.
+    pub(crate) fn free_place(&self) -> Option<usize> {
+        let places = if self.shared != 0 { CONNECTIONS_MAX } else { 1 };
+        (0..places).find(|place| self.present >> place & 1 == 0)
+    }
+
+    /// The places can be as they are said to be.
+    pub(crate) const fn places_ok(&self) -> bool {
+        let all = if self.shared != 0 { (1 << CONNECTIONS_MAX) - 1 } else { 1 };
+        self.shared <= 1 && self.present & !all == 0 && self.ended & !self.present == 0
     }
 }

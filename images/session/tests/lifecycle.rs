@@ -68,7 +68,9 @@ impl Lone {
     /// Handshake; returns the server's next sequence number, ours, and the slot.
     fn establish(&mut self, flow: Flow) -> (u32, u32, u32, u64) {
         let (frames, messages) = self.turn(&[segment(flow, 5000, 0, SYN, &[])]);
-        let [GuestMessage::Bind { slot, incarnation, flow: bound }] = messages[..] else { panic!("{messages:?}") };
+        let [GuestMessage::Bind { slot, incarnation, flow: bound, place: 0 }] = messages[..] else {
+            panic!("{messages:?}")
+        };
         assert_eq!((bound, frames.len()), (flow, 1));
         let theirs = word(&frames[0], 38).wrapping_add(1);
         self.turn(&[segment(flow, 5001, theirs, ACK, &[])]);
@@ -150,7 +152,7 @@ fn no_slot_left_is_silence_and_a_slot_is_used_again_only_when_it_is_free() {
     lone.guest.server.on_message(HostMessage::SlotFree { slot, incarnation });
     // The old connection's addresses may come again at once.
     let (_, messages) = lone.turn(&[segment(flow(0), 9, 0, SYN, &[])]);
-    let want = GuestMessage::Bind { slot, incarnation: 1 << 32 | 65, flow: flow(0) };
+    let want = GuestMessage::Bind { slot, incarnation: 1 << 32 | 65, flow: flow(0), place: 0 };
     assert_eq!(messages, vec![want]);
 }
 
@@ -169,7 +171,7 @@ fn server_closes_first_and_the_slot_does_not_wait_for_time_wait() {
     assert_eq!(word(&frames[0], 42), ours + 1);
     assert!(messages.contains(&GuestMessage::Close { slot, incarnation }), "{messages:?}");
     let meta = lone.guest.control.meta(slot);
-    assert_eq!((meta.rcv_nxt, meta.snd_nxt, meta.requests), (ours + 1, end, 1));
+    assert_eq!((meta.numbers[0].rcv_nxt, meta.numbers[0].snd_nxt, meta.requests), (ours + 1, end, 1));
 }
 
 /// smoltcp 0.14 forgets a lost FIN after three duplicate ACKs.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bed::frames::{ACK, FIN, FRAGMENT_AT, PROTOCOL_AT, RST, SYN, from_client, tcp, to_client};
 use bed::random::Random;
 use bed::{Bed, CLIENT, CLIENT_MAC, PORT, SEED, SERVICE, SERVICE_MAC, can_run};
-use escape_fabric::fabric::{BUCKETS, Fabric, FabricConfig, Flow, GroupPlace, bucket_of};
+use escape_fabric::fabric::{BUCKETS, Fabric, FabricConfig, Flow, GroupPlace, PlaceBy, bucket_of};
 
 const GROUP: u32 = 41;
 
@@ -170,9 +170,15 @@ fn bucket_of_is_what_the_kernel_chooses() {
     if !can_run() {
         return;
     }
+    for by in [PlaceBy::Flow, PlaceBy::Client] {
+        the_kernel_chooses_bucket_of(by);
+    }
+}
+
+fn the_kernel_chooses_bucket_of(by: PlaceBy) {
     let mut random = Random::seeded();
     let mut bed = Bed::new(1);
-    let mut fabric = bed.install();
+    let mut fabric = Fabric::install(&bed.namespace, FabricConfig { place_by: by, ..bed.config() }).unwrap();
     let buckets: Vec<_> = (0..BUCKETS).map(|bucket| (bucket, u32::from(bucket))).collect();
     fabric.set_buckets(&buckets).unwrap();
     let mut sent = std::collections::BTreeMap::new();
@@ -180,7 +186,7 @@ fn bucket_of_is_what_the_kernel_chooses() {
         let (bits, service_port) = (random.next(), if random.next().is_multiple_of(2) { PORT } else { 9090 });
         let client = Ipv4Addr::from((bits as u32) & 0x7fff_ffff | 0x0100_0000);
         let flow = Flow::new(client, (bits >> 32) as u16, service_port);
-        sent.insert(flow, u32::from(bucket_of(&flow, SEED)));
+        sent.insert(flow, u32::from(bucket_of(&flow, SEED, by)));
         bed.uplink.send(&from_client(&flow, SYN));
     }
     let learned = fabric.flows().unwrap();

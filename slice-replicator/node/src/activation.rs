@@ -20,12 +20,12 @@ const ACTIVE_US: u64 = 64_000;
 /// Activations under way. Slices whose clients wait are plugged first.
 #[derive(Debug, Default)]
 pub struct Activations {
-    /// Slices to plug, by flow. Bounded by the images that this node has.
-    plugs: HashMap<Flow, Plug>,
-    /// Flows in `plugs` whose clients wait, in order; each at most once.
-    urgent: VecDeque<Flow>,
-    /// Flows of `plugs` in order, and some that were plugged as urgent meanwhile; each at most once.
-    others: VecDeque<Flow>,
+    /// Slices to plug. Bounded by the images that this node has.
+    plugs: HashMap<SliceId, Plug>,
+    /// Slices in `plugs` whose clients wait, in order; each at most once.
+    urgent: VecDeque<SliceId>,
+    /// Slices of `plugs` in order, and some that were plugged as urgent meanwhile; each at most once.
+    others: VecDeque<SliceId>,
     groups: BTreeMap<GroupId, Progress>,
 }
 
@@ -51,24 +51,24 @@ impl Activations {
 
     /// A slice to plug.
     pub fn queue(&mut self, group: GroupId, plug: PlugSlice, urgent: bool) {
-        let flow = plug.flow;
-        if self.plugs.insert(flow, Plug { group, plug, urgent }).is_none() {
-            if urgent { self.urgent.push_back(flow) } else { self.others.push_back(flow) }
+        let slice = plug.slice;
+        if self.plugs.insert(slice, Plug { group, plug, urgent }).is_none() {
+            if urgent { self.urgent.push_back(slice) } else { self.others.push_back(slice) }
         }
     }
 
     /// Its client sent something and waits: the slice's turn comes before those of idle ones.
-    pub fn hurry(&mut self, flow: &Flow) {
-        if let Some(plug) = self.plugs.get_mut(flow).filter(|p| !p.urgent) {
+    pub fn hurry(&mut self, slice: SliceId) {
+        if let Some(plug) = self.plugs.get_mut(&slice).filter(|p| !p.urgent) {
             plug.urgent = true;
-            self.urgent.push_back(*flow);
+            self.urgent.push_back(slice);
         }
     }
 
     /// The next slice to plug.
     fn next(&mut self) -> Option<(GroupId, PlugSlice)> {
-        while let Some(flow) = self.urgent.pop_front().or_else(|| self.others.pop_front()) {
-            if let Some(Plug { group, plug, .. }) = self.plugs.remove(&flow) {
+        while let Some(slice) = self.urgent.pop_front().or_else(|| self.others.pop_front()) {
+            if let Some(Plug { group, plug, .. }) = self.plugs.remove(&slice) {
                 return Some((group, plug));
             }
         }
@@ -79,8 +79,8 @@ impl Activations {
     pub fn cancel(&mut self, group: GroupId) {
         let Self { plugs, urgent, others, .. } = self;
         plugs.retain(|_, p| p.group != group);
-        urgent.retain(|flow| plugs.contains_key(flow));
-        others.retain(|flow| plugs.contains_key(flow));
+        urgent.retain(|slice| plugs.contains_key(slice));
+        others.retain(|slice| plugs.contains_key(slice));
         self.groups.remove(&group);
     }
 
@@ -108,7 +108,9 @@ impl Node {
     pub(crate) fn queue_plugs(&mut self, group: GroupId, slices: Vec<PlugSlice>) {
         let since = self.now().saturating_sub(ACTIVE_US);
         for plug in slices {
-            let urgent = self.ingress.last_seen_us(&vmm_flow(&plug.flow)).is_some_and(|at| at >= since);
+            let flows = self.flows_of(plug.slice);
+            let waits = |flow: &Flow| self.ingress.last_seen_us(&vmm_flow(flow)).is_some_and(|at| at >= since);
+            let urgent = flows.iter().any(waits);
             self.activations.queue(group, plug, urgent);
         }
     }
@@ -131,14 +133,16 @@ impl Node {
         let PlugSlice { slice, flow, .. } = plug;
         if let Err(cause) = self.install(group, slice, flow) {
             tracing::warn!(%slice, %cause, "slice cannot be plugged");
-            self.groups.plugged(&flow);
+            self.flows_of(slice).iter().for_each(|flow| self.groups.plugged(flow));
             self.engine_event(Event::Plugged { group, slice, ok: false });
         }
     }
 
     fn install(&mut self, group: GroupId, slice: SliceId, flow: Flow) -> Result<(), String> {
         self.add_lease_of(slice.slot);
-        self.valve.bind_plugged(vmm_slice(slice), vmm_flow(&flow)).map_err(|e| e.to_string())?;
+        let published = self.images.get(vmm_slice(slice)).and_then(|image| image.published.as_ref());
+        let flows = published.map(|p| p.connections.open_flows()).unwrap_or_default();
+        self.valve.bind_plugged(vmm_slice(slice), &flows).map_err(|e| e.to_string())?;
         if let Err(error) = self.images.install(vmm_slice(slice), self.vm.slots()) {
             self.valve.discard(vmm_slice(slice));
             return Err(error.to_string());
@@ -163,6 +167,7 @@ impl Node {
             if let Some(milestone) = self.activations.plugged(group) {
                 self.milestone(milestone);
             }
+            self.free_ended_connections(slice);
             self.valve.want_capture(vmm_slice(slice));
         } else {
             tracing::warn!(%slice, status, "the guest refused to plug a slice");
@@ -173,9 +178,11 @@ impl Node {
 
     /// The slice runs: what was kept of its input first, then the rest as it comes.
     pub(crate) fn open_gate(&mut self, slice: SliceId) {
-        if let Some(owned) = self.slices.get(slice).copied() {
-            self.groups.plugged(&owned.flow);
-            self.replay(&owned.flow);
+        if self.slices.get(slice).is_some() {
+            for flow in self.flows_of(slice) {
+                self.groups.plugged(&flow);
+                self.replay(&flow);
+            }
         }
     }
 
@@ -225,9 +232,9 @@ mod tests {
         let (first, second) = (GroupId(1), GroupId(2));
         (1..5).for_each(|port| a.queue(first, plug(port), port == 3));
         a.queue(second, plug(9), false);
-        a.hurry(&plug(4).flow);
-        a.hurry(&plug(4).flow);
-        a.hurry(&plug(77).flow);
+        a.hurry(plug(4).slice);
+        a.hurry(plug(4).slice);
+        a.hurry(plug(77).slice);
         a.cancel(second);
         let order: Vec<u16> = std::iter::from_fn(|| a.next()).map(|(_, p)| p.flow.port).collect();
         assert_eq!(order, [3, 4, 1, 2]);

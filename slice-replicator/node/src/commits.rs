@@ -82,9 +82,10 @@ impl Commits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use escape_vmm::commit::Connections;
 
     fn coverage(generation: u64) -> Coverage {
-        Coverage { incarnation: 1, generation, snd_nxt: generation as u32, rcv_nxt: 0 }
+        Coverage { incarnation: 1, generation, connections: Connections::default() }
     }
 
     #[test]

@@ -138,6 +138,9 @@ pub struct ServiceConfig {
     pub stream_port: u16,
     /// Seconds without a request after which a session is closed; 0 = never.
     pub idle_timeout_s: u32,
+    /// All connections of a client address are one slice; else each is a slice of its own.
+    #[serde(default)]
+    pub slice_per_client: bool,
 }
 
 /// Times of a node.

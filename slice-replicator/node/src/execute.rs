@@ -1,16 +1,15 @@
 //! Carries out the engine's commands, in order.
 
 use crate::groups::Access;
-use crate::inbound::{cell_flow, vmm_flow};
+use crate::inbound::vmm_flow;
 use crate::node::Node;
-use crate::outbound::vmm_slice;
+use crate::outbound::{cell_slice, vmm_slice};
 use crate::wire_body;
 use escape_abi::HostMessage;
 use escape_engine::Mutant;
 use escape_engine::node::{Command, Event, RefuseApply};
 use escape_link::PeerFrame;
 use escape_proto::{BodyKind, CheckpointHead, CheckpointNo, GroupId, Member, Milestone, SliceId, ToOrchestrator};
-use escape_vmm::commit::tombstone::{TOMBSTONE_US, Tombstone};
 use escape_vmm::commit::{ApplyError, ImageError, Role};
 use std::collections::VecDeque;
 
@@ -95,8 +94,8 @@ impl Node {
                     return None;
                 }
                 self.close_gate(group);
-                for s in &slices {
-                    self.groups.wait_for_plug(s.flow, group);
+                for slice in slices.iter().map(|s| s.slice) {
+                    self.flows_of(slice).into_iter().for_each(|flow| self.groups.wait_for_plug(flow, group, slice));
                 }
                 self.milestone(Milestone::GateClosed(group, epoch));
                 return Some(Event::GateClosed { group, epoch });
@@ -154,8 +153,9 @@ impl Node {
         self.metrics.released += u64::from(released.frames);
         self.stages.released(marks, self.now());
         if let Some(breach) = released.breach {
-            self.quarantine(slice, &format!("I1: {breach}"));
+            return self.quarantine(slice, &format!("I1: {breach}"));
         }
+        self.end_connections(slice, &coverage);
     }
 
     /// An event: full copies have used up their share of the link.
@@ -220,8 +220,7 @@ impl Node {
             })?;
         }
         let applied = self.images.apply(slice, &checkpoint, body).map_err(|e| refuse(&e))?;
-        let now = self.now();
-        self.ingress.covered(flow, applied.rcv_nxt, now);
+        self.follow_connections(head.slice, &applied.before, &applied.connections);
         if applied.full {
             self.add_lease_of(head.slice.slot);
         }
@@ -250,10 +249,9 @@ impl Node {
         if !older {
             return Err(RefuseApply::NoRoom);
         }
-        let (old, flow) = (present.slice, cell_flow(&present.flow));
+        let old = present.slice;
         tracing::info!(old = %old, new = %head.slice, "slot used again: the old image goes");
-        self.images.free(old);
-        self.ingress.forget(&vmm_flow(&flow));
+        self.free_standby_image(cell_slice(old));
         Ok(())
     }
 
@@ -268,58 +266,37 @@ impl Node {
 
     /// T10 at the owner: CLOSE is acknowledged.
     fn close(&mut self, slice: SliceId) {
-        self.lay_tombstone(slice);
-        self.flow_ended(slice);
+        self.lay_tombstones(slice);
+        self.flows_ended(slice);
         self.forget_slice(slice);
         self.vm.control().send(HostMessage::SlotFree { slot: slice.slot, incarnation: slice.inc });
     }
 
-    /// The edge may forget the flow (at the end of this turn).
-    fn flow_ended(&mut self, slice: SliceId) {
-        if let Some(owned) = self.slices.get(slice) {
-            self.ended_flows.push(owned.flow);
-        }
-    }
-
     /// T10 at the standby: the image becomes a tombstone.
     fn entomb(&mut self, slice: SliceId) {
-        self.lay_tombstone(slice);
+        self.lay_tombstones(slice);
         self.free_standby_image(slice);
-    }
-
-    fn lay_tombstone(&mut self, slice: SliceId) {
-        let now = self.now();
-        let Some(image) = self.images.get(vmm_slice(slice)) else { return };
-        let Some(published) = &image.published else { return };
-        let tombstone = Tombstone {
-            slice: vmm_slice(slice),
-            flow: image.flow,
-            snd_nxt: published.snd_nxt,
-            rcv_nxt: published.rcv_nxt,
-        };
-        self.tombstones.lay(tombstone, TOMBSTONE_US, now);
     }
 
     fn free_standby_image(&mut self, slice: SliceId) {
         if self.slices.get(slice).is_some() {
             return; // It is owned here: its image is the shadow.
         }
-        if let Some(image) = self.images.get(vmm_slice(slice)) {
-            let flow = image.flow;
-            self.ingress.forget(&flow);
-            self.images.free(vmm_slice(slice));
+        for flow in self.flows_of(slice) {
+            self.ingress.forget(&vmm_flow(&flow));
         }
+        self.images.free(vmm_slice(slice));
     }
 
     /// Everything that this node holds of an owned slice goes; nothing is said to anybody.
     pub(crate) fn forget_slice(&mut self, slice: SliceId) {
+        let flows = self.flows_of(slice);
         self.capturer.forget(vmm_slice(slice), self.vm.slots());
         self.valve.discard(vmm_slice(slice));
         self.commits.forget(slice.slot);
         self.images.free(vmm_slice(slice));
-        if let Some(owned) = self.slices.remove(slice) {
-            self.groups.plugged(&owned.flow);
-            self.ingress.forget(&vmm_flow(&owned.flow));
+        if self.slices.remove(slice).is_some() {
+            self.forget_input(&flows);
         }
     }
 
@@ -359,12 +336,10 @@ impl Node {
     fn give_up(&mut self, slice: SliceId, cause: &str) {
         self.metrics.quarantined += 1;
         self.milestone(Milestone::Quarantined(slice.slot, slice.inc, cause.to_owned()));
-        self.flow_ended(slice);
+        self.flows_ended(slice);
         self.discard(slice);
-        if let Some(flow) = self.images.get(vmm_slice(slice)).map(|image| cell_flow(&image.flow)) {
-            self.groups.plugged(&flow);
-            self.free_standby_image(slice);
-        }
+        self.flows_of(slice).iter().for_each(|flow| self.groups.plugged(flow));
+        self.free_standby_image(slice);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which groups' input this node may let into its guest.
 
-use escape_proto::{BucketTable, Flow, GroupId};
+use escape_fabric::fabric::{PlaceBy, bucket_of};
+use escape_proto::{BucketTable, Flow, GroupId, SliceId};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// SYNs remembered for replay at the opening of a gate.
@@ -25,12 +26,18 @@ pub struct Groups {
     access: BTreeMap<GroupId, Access>,
     buckets: BucketTable,
     seed: u32,
+    place_by: PlaceBy,
     /// Flows of slices that wait for their plug.
-    waiting: HashMap<Flow, GroupId>,
+    waiting: HashMap<Flow, (GroupId, SliceId)>,
     recent_syns: VecDeque<(Flow, u64)>,
 }
 
 impl Groups {
+    /// No group yet; new flows are placed by this.
+    pub fn new(place_by: PlaceBy) -> Self {
+        Self { place_by, ..Self::default() }
+    }
+
     /// The cell's placement seed, known after the join.
     pub const fn set_seed(&mut self, seed: u32) {
         self.seed = seed;
@@ -46,7 +53,7 @@ impl Groups {
     /// The group that the fabric gives a new flow.
     pub fn of_new_flow(&self, flow: &Flow) -> Option<GroupId> {
         let flow = escape_fabric::fabric::Flow::new(flow.ip.into(), flow.port, flow.service_port);
-        self.buckets.group(escape_fabric::fabric::bucket_of(&flow, self.seed))
+        self.buckets.group(bucket_of(&flow, self.seed, self.place_by))
     }
 
     /// A group's access.
@@ -58,15 +65,20 @@ impl Groups {
     pub fn set(&mut self, group: GroupId, access: Access) {
         if access == Access::Foreign {
             self.access.remove(&group);
-            self.waiting.retain(|_, g| *g != group);
+            self.waiting.retain(|_, (g, _)| *g != group);
         } else {
             self.access.insert(group, access);
         }
     }
 
     /// The slice of this flow waits for its plug: its input is kept until then.
-    pub fn wait_for_plug(&mut self, flow: Flow, group: GroupId) {
-        self.waiting.insert(flow, group);
+    pub fn wait_for_plug(&mut self, flow: Flow, group: GroupId, slice: SliceId) {
+        self.waiting.insert(flow, (group, slice));
+    }
+
+    /// The slice of this flow, if it waits for its plug.
+    pub fn waiting(&self, flow: &Flow) -> Option<SliceId> {
+        self.waiting.get(flow).map(|(_, slice)| *slice)
     }
 
     /// The flow's slice runs, or is given up.

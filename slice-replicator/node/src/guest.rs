@@ -34,8 +34,13 @@ impl Node {
             let Some(message) = self.vm.control().recv() else { return true };
             match message {
                 GuestMessage::Ready => self.on_guest_ready(),
-                GuestMessage::Bind { slot, incarnation, flow } => {
-                    self.on_bind(SliceId { slot, inc: incarnation }, flow);
+                GuestMessage::Bind { slot, incarnation, flow, place } => {
+                    let slice = SliceId { slot, inc: incarnation };
+                    match self.slices.get(slice).copied() {
+                        Some(owned) => self.on_join(&owned, place as usize, flow),
+                        None if place == 0 => self.on_bind(slice, flow),
+                        None => self.metrics.bindings_refused += 1,
+                    }
                 }
                 GuestMessage::Changed { slot } => self.note_changed(slot),
                 GuestMessage::Close { slot, incarnation } => {
@@ -172,8 +177,9 @@ impl Node {
         for group in owned {
             self.close_gate(group);
         }
-        for slice in self.slices.iter() {
-            self.groups.wait_for_plug(slice.flow, slice.group);
+        let slices: Vec<_> = self.slices.iter().map(|s| (s.id, s.group)).collect();
+        for (slice, group) in slices {
+            self.saved_flows_of(slice).into_iter().for_each(|flow| self.groups.wait_for_plug(flow, group, slice));
         }
         // Until they are plugged again or dropped there is nothing of them in the control pages to capture.
         self.slices.for_each_mut(|slice| slice.stage = Stage::Plugging);

@@ -114,8 +114,10 @@ impl Node {
         let Frame::Tcp(segment) = parse(frame, Source::Client) else { return };
         if segment.flags.pure_syn() {
             self.groups.remember_syn(cell_flow(&segment.flow), now);
-        } else if segment.payload_len > 0 {
-            self.activations.hurry(&cell_flow(&segment.flow));
+        } else if segment.payload_len > 0
+            && let Some(slice) = self.groups.waiting(&cell_flow(&segment.flow))
+        {
+            self.activations.hurry(slice);
         }
     }
 

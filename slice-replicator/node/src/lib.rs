@@ -10,6 +10,7 @@ mod bulk_budget;
 mod clock;
 mod commits;
 mod config;
+mod connections;
 mod error;
 mod execute;
 mod exported;

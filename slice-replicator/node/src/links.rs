@@ -3,6 +3,7 @@
 use crate::error::NodeError;
 use crate::node::Node;
 use crate::peers::{BULK, PeerChange};
+use crate::slice_table::OwnedSlice;
 use escape_engine::Mutant;
 use escape_engine::node::Event;
 use escape_link::PeerFrame;
@@ -256,7 +257,11 @@ impl Node {
         if !groups.is_empty() {
             self.edge.send(&EdgeRequest::GateClosed { groups });
         }
-        self.new_flows = self.slices.iter().map(|s| FlowEntry { flow: s.flow, group: s.group }).collect();
+        let entries = |s: &OwnedSlice| {
+            let group = s.group;
+            self.flows_of(s.id).into_iter().map(move |flow| FlowEntry { flow, group })
+        };
+        self.new_flows = self.slices.iter().flat_map(entries).collect();
     }
 
     /// Tells the edge which flows are real; now and then, in batches.

@@ -20,6 +20,7 @@ use crate::upstream::Upstream;
 use crate::wire_ratios::WireRatios;
 use escape_engine::node::{Command, NodeConfig as EngineConfig, NodeEngine};
 use escape_engine::{Mutant, SuspicionConfig};
+use escape_fabric::fabric::PlaceBy;
 use escape_link::{Identity, Listener, ListenerLimits, RoleSet};
 use escape_metrics::MetricsServer;
 use escape_proto::{FlowEntry, GroupId, Incarnation, LeaseRecord, LeaseSet, Member, NodeId, Revision, Role};
@@ -208,7 +209,7 @@ impl Node {
             commands: Vec::with_capacity(64),
             me: None,
             slices: SliceTable::new(config.n_slots),
-            groups: Groups::default(),
+            groups: Groups::new(place_by(&config)),
             commits: Commits::new(config.n_slots),
             activations: Activations::default(),
             leases: Vec::new(),
@@ -302,6 +303,11 @@ fn guest_image(config: &NodeConfig) -> Result<Cow<'static, [u8]>, NodeError> {
     }
 }
 
+/// New connections of a client come to the group of its slice.
+const fn place_by(config: &NodeConfig) -> PlaceBy {
+    if config.service.slice_per_client { PlaceBy::Client } else { PlaceBy::Flow }
+}
+
 fn vm_config(config: &NodeConfig, image: Cow<'static, [u8]>) -> Result<VmConfig, NodeError> {
     Ok(VmConfig {
         ram_bytes: u64::from(config.ram_mib) << 20,
@@ -315,6 +321,7 @@ fn vm_config(config: &NodeConfig, image: Cow<'static, [u8]>) -> Result<VmConfig,
                 http_port: config.service.http_port,
                 stream_port: config.service.stream_port,
                 idle_timeout_s: config.service.idle_timeout_s,
+                slice_per_client: config.service.slice_per_client,
                 cmdline: config.cmdline.clone(),
             },
             image,

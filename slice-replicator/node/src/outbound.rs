@@ -153,7 +153,7 @@ impl Node {
             slice,
             kind,
             generation: taken.coverage.generation,
-            rcv_covered: taken.coverage.rcv_nxt,
+            rcv_covered: taken.coverage.connections.first().map_or(0, |c| c.rcv_nxt),
             flow: owned.flow,
             chain: ChainHash(taken.hash),
         };

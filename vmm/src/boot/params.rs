@@ -28,6 +28,8 @@ pub struct BootParamsSeed {
     pub http_port: u16,
     /// TCP port of the checked byte stream.
     pub stream_port: u16,
+    /// All connections of a client address are one slice.
+    pub slice_per_client: bool,
     /// Command line, at most 256 bytes.
     pub cmdline: String,
 }
@@ -54,7 +56,7 @@ impl BootParamsSeed {
             mac: self.mac,
             http_port: self.http_port,
             stream_port: self.stream_port,
-            reserved: 0,
+            slice_per_client: u16::from(self.slice_per_client),
             cmdline,
         })
     }
@@ -85,6 +87,7 @@ fn encode(p: &BootParams) -> [u8; size_of::<BootParams>()] {
     put(offset_of!(BootParams, mac), &p.mac);
     put(offset_of!(BootParams, http_port), &p.http_port.to_le_bytes());
     put(offset_of!(BootParams, stream_port), &p.stream_port.to_le_bytes());
+    put(offset_of!(BootParams, slice_per_client), &p.slice_per_client.to_le_bytes());
     put(offset_of!(BootParams, cmdline), &p.cmdline);
     bytes
 }
@@ -104,6 +107,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 9],
             http_port: 80,
             stream_port: 81,
+            slice_per_client: true,
             cmdline: "quiet".into(),
         };
         let params = seed.complete(64 << 20, 128, 2_500_000).unwrap();

@@ -280,9 +280,12 @@ impl Capturer {
             return Ok(Cut::Unchanged(word.generation()));
         }
         let meta = memory.meta(slice.slot).ok_or_else(not_mapped)?;
-        let published = Published::new(word, &meta);
+        let flows = images.get(slice).map(|image| image.flows).unwrap_or_default();
+        let published = Published::new(word, &meta, &flows);
         let copied = match &published {
-            Ok(published) if published.incarnation == slice.incarnation => self.copy_live(slice, published, memory),
+            Ok(Some(published)) if published.incarnation == slice.incarnation => {
+                self.copy_live(slice, published, memory)
+            }
             _ => true,
         };
         fence(Ordering::Acquire);
@@ -293,6 +296,8 @@ impl Capturer {
             self.metrics.lies += 1;
             CaptureError::LyingRange { slice, cause }
         })?;
+        // As good as referenced: the guest's binding of a new connection is on its way, or the slice is given up as hanging.
+        let Some(published) = published else { return Ok(Cut::Referenced(word)) };
         if published.incarnation != slice.incarnation {
             self.metrics.lies += 1;
             return Err(CaptureError::Incarnation { slice, published: published.incarnation });

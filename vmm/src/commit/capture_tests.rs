@@ -6,6 +6,7 @@ use super::super::slot_image::Role;
 use super::super::test_frames::flow;
 use super::super::test_memory::{TestMemory, meta};
 use super::*;
+use escape_abi::ConnectionNumbers;
 use escape_abi::meta::meta_flag;
 use std::cell::Cell;
 
@@ -51,11 +52,11 @@ fn captures_each_generation_once() {
     assert!(matches!(b.capture(), Ok(Capture::Unchanged { generation: 1 })));
     assert!(b.memory.get_ref(0));
     let mut last = meta(7, &[(0, 128)]);
-    (last.flags, last.rcv_nxt, last.snd_nxt) = (meta_flag::CLOSED | 0x80, 3, 4);
+    (last.flags, last.numbers[0]) = (meta_flag::CLOSED | 0x80, ConnectionNumbers { rcv_nxt: 3, snd_nxt: 4 });
     b.memory.put_ref(0, &last);
     let Ok(Capture::Captured(captured)) = b.capture() else { panic!("not captured") };
     assert_eq!((captured.full, captured.closed, captured.lines), (false, true, 0));
-    assert_eq!((captured.coverage.rcv_nxt, captured.coverage.snd_nxt), (3, 4));
+    assert_eq!(captured.coverage.connections.first().map(|c| (c.rcv_nxt, c.snd_nxt)), Some((3, 4)));
     assert!(!b.capturer.take_kick());
 }
 

@@ -1,6 +1,7 @@
 //! Checkpoints: their place in a slice's history, and what making, applying and plugging one comes to.
 
 use super::chain::ChainHash;
+use super::connections::Connections;
 use super::page_set::PageSet;
 
 /// Place of a checkpoint in its slice's history.
@@ -18,8 +19,10 @@ pub struct Checkpoint {
 /// What applying a checkpoint changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Next byte that the slice expects from its client: the mirror may forget what lies before.
-    pub rcv_nxt: u32,
+    /// The slice's connections: the mirror may forget what lies before their `rcv_nxt`.
+    pub connections: Connections,
+    /// Those of the checkpoint before, if there was one.
+    pub before: Connections,
     /// Generation that is safe here now.
     pub generation: u64,
     /// The slice's connection is finished.

@@ -1,5 +1,6 @@
 //! What a committed checkpoint covers, and the check that a frame is covered (invariant I1).
 
+use super::connections::Connections;
 use super::segment::Segment;
 use super::sequence::covers;
 use thiserror::Error;
@@ -11,10 +12,8 @@ pub struct Coverage {
     pub incarnation: u64,
     /// Generation of the slot that was captured.
     pub generation: u64,
-    /// Next sequence number that the slice will send for the first time.
-    pub snd_nxt: u32,
-    /// Next byte that the slice expects from its client.
-    pub rcv_nxt: u32,
+    /// How far each connection of the slice was.
+    pub connections: Connections,
 }
 
 /// A frame whose generation is committed, but whose numbers the committed state does not cover: the guest's word or
@@ -37,6 +36,12 @@ pub enum Breach {
         /// The committed frontier.
         rcv_nxt: u32,
     },
+    /// The frame is of a connection that the committed state does not have.
+    #[error("frame to client port {port}, of which the committed state knows no connection")]
+    NoConnection {
+        /// Client port of the frame's flow.
+        port: u16,
+    },
 }
 
 impl Coverage {
@@ -49,11 +54,13 @@ impl Coverage {
         if segment.flags.rst() {
             return Ok(());
         }
-        if segment.seq_len() > 0 && !covers(self.snd_nxt, segment.seq_end()) {
-            return Err(Breach::Sequence { seq_end: segment.seq_end(), snd_nxt: self.snd_nxt });
+        let no_connection = Breach::NoConnection { port: segment.flow.port };
+        let committed = self.connections.of_flow(&segment.flow).ok_or(no_connection)?;
+        if segment.seq_len() > 0 && !covers(committed.snd_nxt, segment.seq_end()) {
+            return Err(Breach::Sequence { seq_end: segment.seq_end(), snd_nxt: committed.snd_nxt });
         }
-        if segment.flags.ack() && !covers(self.rcv_nxt, segment.ack) {
-            return Err(Breach::Acknowledgement { ack: segment.ack, rcv_nxt: self.rcv_nxt });
+        if segment.flags.ack() && !covers(committed.rcv_nxt, segment.ack) {
+            return Err(Breach::Acknowledgement { ack: segment.ack, rcv_nxt: committed.rcv_nxt });
         }
         Ok(())
     }
@@ -63,7 +70,7 @@ impl Coverage {
 mod tests {
     use super::super::frame::{Frame, Source, parse};
     use super::super::segment::TcpFlags;
-    use super::super::test_frames::FrameBuilder;
+    use super::super::test_frames::{FrameBuilder, flow};
     use super::*;
 
     fn segment(seq: u32, ack: u32, flags: u8, payload: usize) -> Segment {
@@ -77,14 +84,18 @@ mod tests {
     #[test]
     fn checks_both_numbers_at_every_edge_even_across_the_wrap() {
         for snd_nxt in [1000u32, 5, 0, u32::MAX] {
-            let c = Coverage { incarnation: 1, generation: 1, snd_nxt, rcv_nxt: snd_nxt ^ 0x8000_0000 };
-            let ack = c.rcv_nxt;
+            let ack = snd_nxt ^ 0x8000_0000;
+            let connections = Connections::one(flow(40_000), ack, snd_nxt);
+            let c = Coverage { incarnation: 1, generation: 1, connections };
             assert_eq!(c.check(&segment(snd_nxt.wrapping_sub(10), ack, TcpFlags::ACK, 10)), Ok(()));
             assert!(c.check(&segment(snd_nxt.wrapping_sub(10), ack, TcpFlags::ACK, 11)).is_err());
             assert!(c.check(&segment(snd_nxt.wrapping_sub(10), ack, TcpFlags::ACK | TcpFlags::FIN, 10)).is_err());
             assert!(c.check(&segment(snd_nxt, ack.wrapping_add(1), TcpFlags::ACK, 0)).is_err());
             assert_eq!(c.check(&segment(snd_nxt.wrapping_add(9), ack, TcpFlags::ACK, 0)), Ok(()));
             assert_eq!(c.check(&segment(snd_nxt.wrapping_add(9), ack.wrapping_add(9), TcpFlags::RST, 0)), Ok(()));
+            let other = Connections::one(flow(40_001), ack, snd_nxt);
+            let stranger = Coverage { connections: other, ..c }.check(&segment(snd_nxt, ack, TcpFlags::ACK, 0));
+            assert_eq!(stranger, Err(Breach::NoConnection { port: 40_000 }));
             // Far behind is hostile, not old.
             assert!(c.check(&segment(snd_nxt.wrapping_sub(0x4000_1000), ack, TcpFlags::ACK, 1)).is_err());
         }

@@ -6,10 +6,11 @@
 //! |---|---|
 //! | 1 | kind: 1 delta, 2 full copy |
 //! | 1 | number of live ranges, 0–8 |
-//! | 2 | reserved |
+//! | 1 | places of the slot that have a connection, one bit each |
+//! | 1 | of these, places whose connection is finished |
 //! | 4 | flags |
 //! | 8, 8, 8 | incarnation, generation, requests |
-//! | 4, 4 | `rcv_nxt`, `snd_nxt` |
+//! | 16 each | connections by place: client address (4), client port (2), service port (2), `rcv_nxt` (4), `snd_nxt` (4) |
 //! | 32 | full copy only: the chain link that the receiver continues from |
 //! | 8 each | live ranges: offset, length |
 //! | 4 + 64 n each | runs: first line (2), number of lines n > 0 (2), the lines |
@@ -17,13 +18,15 @@
 //! Runs ascend, do not overlap, and lie in lines that a live range touches. A full copy has all of those lines. Bytes of
 //! such a line that no live range covers are zero: undeclared memory never leaves the host (promise P9).
 //!
-//! Size: at most 104 B and 68 B a line, which is below 1.25 × 64 × lines + 128 B.
+//! Size: with one connection at most 112 B and 68 B a line, which is below 1.25 × 64 × lines + 128 B.
 
 use super::chain::ChainHash;
+use super::connections::{Connection, Connections};
 use super::live_set::{LiveError, LiveSet};
 use super::published::{GENERATION_MAX, Published};
 use escape_abi::layout::{LINE, SLOT_LINES, SLOT_SIZE};
-use escape_abi::meta::{LIVE_RANGES_MAX, LiveRange};
+use escape_abi::message::Flow;
+use escape_abi::meta::{CONNECTIONS_MAX, LIVE_RANGES_MAX, LiveRange};
 use std::ops::Range;
 use thiserror::Error;
 
@@ -32,7 +35,8 @@ const KIND_FULL: u8 = 2;
 const RUN_HEADER_LEN: usize = 4;
 
 /// Longest body: every second line of a slot, each in a run of its own, costs less than this.
-pub const BODY_LEN_MAX: usize = 40 + 32 + 8 * LIVE_RANGES_MAX + SLOT_SIZE + RUN_HEADER_LEN * SLOT_LINES;
+pub const BODY_LEN_MAX: usize =
+    32 + 16 * CONNECTIONS_MAX + 32 + 8 * LIVE_RANGES_MAX + SLOT_SIZE + RUN_HEADER_LEN * SLOT_LINES;
 
 /// A body that is refused. Nothing of it was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -83,13 +87,19 @@ impl<'a> BodyWriter<'a> {
         out.clear();
         out.push(if resume_chain.is_some() { KIND_FULL } else { KIND_DELTA });
         out.push(u8::try_from(state.live.ranges().len()).unwrap_or(0));
-        out.extend_from_slice(&[0; 2]);
+        let bits = |ended: bool| state.connections.iter().filter(move |(_, c)| c.ended || !ended).fold(0, place_bit);
+        out.extend_from_slice(&[bits(false), bits(true)]);
         out.extend_from_slice(&state.flags.to_le_bytes());
         for field in [state.incarnation, state.generation, state.requests] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&state.rcv_nxt.to_le_bytes());
-        out.extend_from_slice(&state.snd_nxt.to_le_bytes());
+        for (_, Connection { flow, rcv_nxt, snd_nxt, .. }) in state.connections.iter() {
+            out.extend_from_slice(&flow.ip);
+            out.extend_from_slice(&flow.port.to_le_bytes());
+            out.extend_from_slice(&flow.service_port.to_le_bytes());
+            out.extend_from_slice(&rcv_nxt.to_le_bytes());
+            out.extend_from_slice(&snd_nxt.to_le_bytes());
+        }
         out.extend_from_slice(resume_chain.map_or(&[], |chain| &chain[..]));
         for range in state.live.ranges() {
             out.extend_from_slice(&range.offset.to_le_bytes());
@@ -132,13 +142,10 @@ impl<'a> Body<'a> {
             return Err(BodyError::Length { len: bytes.len() });
         }
         let mut fields = Fields { rest: bytes, len: bytes.len() };
-        let [kind, n_live, reserved @ ..] = fields.array::<4>()?;
-        if reserved != [0; 2] {
-            return Err(BodyError::Field { field: "reserved bytes" });
-        }
+        let [kind, n_live, places, ended] = fields.array()?;
         let flags = u32::from_le_bytes(fields.array()?);
         let [incarnation, generation, requests] = [fields.u64()?, fields.u64()?, fields.u64()?];
-        let (rcv_nxt, snd_nxt) = (u32::from_le_bytes(fields.array()?), u32::from_le_bytes(fields.array()?));
+        let connections = fields.connections(places, ended)?;
         if flags & !Published::FLAGS != 0 || generation > GENERATION_MAX {
             return Err(BodyError::Field { field: "flags or generation" });
         }
@@ -149,7 +156,7 @@ impl<'a> Body<'a> {
         };
         let live = fields.live_set(n_live)?;
         let body = Self {
-            state: Published { incarnation, generation, rcv_nxt, snd_nxt, requests, flags, live },
+            state: Published { incarnation, generation, connections, requests, flags, live },
             resume_chain,
             runs: fields.rest,
         };
@@ -187,6 +194,11 @@ impl<'a> Body<'a> {
     }
 }
 
+/// Adds the bit of a connection's place.
+fn place_bit(bits: u8, (place, _): (usize, &Connection)) -> u8 {
+    bits | 1 << place
+}
+
 /// A run and its bytes.
 type Run<'a> = (Range<usize>, &'a [u8]);
 
@@ -212,6 +224,22 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Result<u64, BodyError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    fn connections(&mut self, places: u8, ended: u8) -> Result<Connections, BodyError> {
+        let bad = BodyError::Field { field: "connections" };
+        if usize::from(places) >> CONNECTIONS_MAX != 0 || ended & !places != 0 {
+            return Err(bad);
+        }
+        let mut connections = Connections::default();
+        for place in (0..CONNECTIONS_MAX).filter(|place| places >> place & 1 != 0) {
+            let (ip, port, service_port) = (self.array()?, self.array()?, self.array()?);
+            let (port, service_port) = (u16::from_le_bytes(port), u16::from_le_bytes(service_port));
+            let (rcv_nxt, snd_nxt) = (u32::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?));
+            let ended = ended >> place & 1 != 0;
+            connections.set(place, Connection { flow: Flow { ip, port, service_port }, rcv_nxt, snd_nxt, ended });
+        }
+        if connections.repeats_a_flow() { Err(bad) } else { Ok(connections) }
     }
 
     fn live_set(&mut self, n: u8) -> Result<LiveSet, BodyError> {

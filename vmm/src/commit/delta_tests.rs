@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::super::test_frames::flow;
 use super::*;
 use proptest::prelude::*;
 
@@ -10,8 +11,7 @@ fn state(live: &[(u32, u32)]) -> Published {
     Published {
         incarnation: 3 << 32 | 1,
         generation: 77,
-        rcv_nxt: 0xffff_fff0,
-        snd_nxt: 12,
+        connections: Connections::one(flow(1), 0xffff_fff0, 12),
         requests: 9,
         flags: 1,
         live: LiveSet::new(&ranges).unwrap(),
@@ -31,6 +31,24 @@ fn a_body_says_what_was_written() {
         assert_eq!((&body.state, body.resume_chain), (&state, chain));
         assert_eq!(body.runs().collect::<Vec<_>>(), [(0..4, &[1u8; 256][..]), (64..66, &[2u8; 128][..])]);
     }
+}
+
+#[test]
+fn connections_of_a_body_read_back_and_lies_about_them_are_refused() {
+    let mut state = state(&[(0, 64)]);
+    state.connections.set(3, Connection { flow: flow(9), rcv_nxt: 7, snd_nxt: 8, ended: true });
+    let mut out = Vec::new();
+    BodyWriter::new(&mut out, &state, None);
+    assert_eq!(Body::parse(&out).unwrap().state, state);
+    let bad = Err(BodyError::Field { field: "connections" });
+    for (places, ended) in [(0b1_1001, 0), (0b1001, 0b10)] {
+        let mut lie = out.clone();
+        (lie[2], lie[3]) = (places, ended);
+        assert_eq!(Body::parse(&lie), bad);
+    }
+    let mut twice = out.clone();
+    twice.copy_within(32..40, 48);
+    assert_eq!(Body::parse(&twice), bad);
 }
 
 #[test]

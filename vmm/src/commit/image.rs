@@ -83,6 +83,21 @@ impl ImageStore {
         true
     }
 
+    /// The shadow's slice has another connection: captures know from now on whose it is. Returns whether the place was free.
+    pub fn add_flow(&mut self, slice: SliceId, place: usize, flow: Flow) -> bool {
+        let image = self.with_role(slice, Role::Shadow).ok().map(|(image, _)| image);
+        let Some(entry @ None) = image.and_then(|image| image.flows.get_mut(place)) else { return false };
+        *entry = Some(flow);
+        true
+    }
+
+    /// A connection of the shadow's slice has ended.
+    pub fn remove_flow(&mut self, slice: SliceId, flow: &Flow) {
+        if let Ok((image, _)) = self.with_role(slice, Role::Shadow) {
+            image.flows.iter_mut().filter(|f| **f == Some(*flow)).for_each(|f| *f = None);
+        }
+    }
+
     /// The next capture of this slice shall be a full copy: the standby said that it misses something.
     pub fn forget_known(&mut self, slice: SliceId) -> Result<(), ImageError> {
         self.with_role(slice, Role::Shadow)?.0.known.clear();
@@ -169,13 +184,15 @@ impl ImageStore {
             }
         }
         let state = body.state;
-        let (rcv_nxt, generation, closed) = (state.rcv_nxt, state.generation, state.closed());
+        let (connections, generation, closed) = (state.connections, state.generation, state.closed());
+        let before = image.published.as_ref().map(|p| p.connections).unwrap_or_default();
+        image.flows = connections.open_flows();
         let new_pages = image.pages.add_lines(state.live.spans());
         image.known = known;
         image.number = number;
         image.chain = body.resume_chain.unwrap_or(hash);
         image.published = Some(state);
-        Ok(Applied { rcv_nxt, generation, closed, full: body.resume_chain.is_some(), hash, new_pages })
+        Ok(Applied { connections, before, generation, closed, full: body.resume_chain.is_some(), hash, new_pages })
     }
 
     /// Plugs: copies the live ranges of a standby's image into the arena, exactly, and sets the slot's word to the
@@ -201,6 +218,7 @@ impl ImageStore {
             bytes += content.len();
         }
         let generation = state.generation;
+        image.flows = state.connections.open_flows();
         memory.set_word(slice.slot, SlotWord::new(generation, 0));
         image.role = Role::Shadow;
         image.known.clear();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::super::connections::Connections;
 use super::super::delta::BODY_LEN_MAX;
 use super::super::live_set::LiveSet;
 use super::super::test_frames::flow;
@@ -18,7 +19,14 @@ const USED: usize = 4096;
 fn state(generation: u64, live: &[(u32, u32)]) -> Published {
     let ranges: Vec<LiveRange> = live.iter().map(|(offset, len)| LiveRange { offset: *offset, len: *len }).collect();
     let live = LiveSet::new(&ranges).unwrap();
-    Published { incarnation: 7, generation, rcv_nxt: 100, snd_nxt: 200, requests: generation, flags: 0, live }
+    Published {
+        incarnation: 7,
+        generation,
+        connections: Connections::one(flow(1), 100, 200),
+        requests: generation,
+        flags: 0,
+        live,
+    }
 }
 
 fn store(role: Role) -> ImageStore {

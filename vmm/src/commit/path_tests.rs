@@ -18,6 +18,7 @@ use super::valve::Valve;
 use super::valve_config::{BreachPolicy, Mode, ValveConfig};
 use super::verdict::Verdict;
 use crate::memory::slot_memory::SlotMemory;
+use escape_abi::ConnectionNumbers;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -96,7 +97,8 @@ impl Pair {
             self.take(slot, &frame);
         }
         let mut published = meta(7, &[(0, 64 * 33)]);
-        (published.snd_nxt, published.rcv_nxt, published.requests) = (n + 1, n + 1, u64::from(n + 1));
+        (published.numbers[0], published.requests) =
+            (ConnectionNumbers { rcv_nxt: n + 1, snd_nxt: n + 1 }, u64::from(n + 1));
         self.memory.put_ref(slot, &published);
         if !take_early {
             self.take(slot, &frame);

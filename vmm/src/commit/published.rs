@@ -1,8 +1,9 @@
 //! What a guest published about a slot, after validation.
 
+use super::connections::{Connection, Connections, Flows};
 use super::coverage::Coverage;
 use super::live_set::{LiveError, LiveSet};
-use escape_abi::meta::meta_flag;
+use escape_abi::meta::{connection_bit, meta_flag};
 use escape_abi::{SlotMeta, SlotWord};
 
 /// Generations are 48 bits wide (see [`SlotWord`]).
@@ -15,10 +16,8 @@ pub struct Published {
     pub incarnation: u64,
     /// Generation.
     pub generation: u64,
-    /// Next byte expected from the client.
-    pub rcv_nxt: u32,
-    /// Next sequence number that will be sent for the first time.
-    pub snd_nxt: u32,
+    /// The slice's connections.
+    pub connections: Connections,
     /// Requests answered so far (information).
     pub requests: u64,
     /// Known bits of [`meta_flag`]; others are cleared.
@@ -31,31 +30,37 @@ impl Published {
     /// All bits of [`meta_flag`] that are known.
     pub const FLAGS: u32 = meta_flag::CLOSED;
 
-    /// Validates the metadata that belongs to the quiescent `word`.
-    pub fn new(word: SlotWord, meta: &SlotMeta) -> Result<Self, LiveError> {
-        Ok(Self {
+    /// Validates the metadata that belongs to the quiescent `word`; `flows` is what this VMM knows of the slice's connections.
+    ///
+    /// `None`: there is a connection in a place of which the guest has not told yet whose it is (or never will).
+    pub fn new(word: SlotWord, meta: &SlotMeta, flows: &Flows) -> Result<Option<Self>, LiveError> {
+        let live = LiveSet::new(&meta.live)?;
+        let mut connections = Connections::default();
+        for (place, (numbers, flow)) in meta.numbers.iter().zip(flows).enumerate() {
+            if meta.connections & connection_bit::present(place) == 0 {
+                continue;
+            }
+            let Some(flow) = *flow else { return Ok(None) };
+            let ended = meta.connections & connection_bit::ended(place) != 0;
+            connections.set(place, Connection { flow, rcv_nxt: numbers.rcv_nxt, snd_nxt: numbers.snd_nxt, ended });
+        }
+        Ok(Some(Self {
             incarnation: meta.incarnation,
             generation: word.generation(),
-            rcv_nxt: meta.rcv_nxt,
-            snd_nxt: meta.snd_nxt,
+            connections,
             requests: meta.requests,
             flags: meta.flags & Self::FLAGS,
-            live: LiveSet::new(&meta.live)?,
-        })
+            live,
+        }))
     }
 
-    /// The slice's last generation: its connection is finished.
+    /// The slice's last generation: its connections are finished.
     pub fn closed(&self) -> bool {
         self.flags & meta_flag::CLOSED != 0
     }
 
     /// What a commit of this generation covers.
     pub fn coverage(&self) -> Coverage {
-        Coverage {
-            incarnation: self.incarnation,
-            generation: self.generation,
-            snd_nxt: self.snd_nxt,
-            rcv_nxt: self.rcv_nxt,
-        }
+        Coverage { incarnation: self.incarnation, generation: self.generation, connections: self.connections }
     }
 }

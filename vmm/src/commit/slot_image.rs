@@ -1,6 +1,7 @@
 //! What is known about one slot's image, beside its bytes.
 
 use super::chain::{CHAIN_START, ChainHash};
+use super::connections::Flows;
 use super::line_set::LineSet;
 use super::page_set::PageSet;
 use super::published::Published;
@@ -21,8 +22,10 @@ pub enum Role {
 pub struct SlotImage {
     /// The slice.
     pub slice: SliceId,
-    /// Its flow.
+    /// The flow that it began with: its name for people, and for the cluster.
     pub flow: Flow,
+    /// Flows of its connections. Shadow: as this VMM bound them. Standby: as the last checkpoint told, without ended ones.
+    pub flows: Flows,
     /// Shadow or standby.
     pub role: Role,
     /// Number of the last checkpoint captured or applied; 0 before the first.
@@ -39,9 +42,14 @@ pub struct SlotImage {
 
 impl SlotImage {
     pub(super) fn new(slice: SliceId, flow: Flow, role: Role) -> Self {
+        let mut flows = Flows::default();
+        if let Some(first) = flows.first_mut() {
+            *first = Some(flow);
+        }
         Self {
             slice,
             flow,
+            flows,
             role,
             number: 0,
             chain: CHAIN_START,

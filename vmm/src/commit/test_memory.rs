@@ -2,12 +2,12 @@
 
 use crate::memory::slot_memory::SlotMemory;
 use escape_abi::layout::SLOT_SIZE;
-use escape_abi::meta::LiveRange;
+use escape_abi::meta::{ConnectionNumbers, LiveRange, connection_bit};
 use escape_abi::{SlotMeta, SlotWord};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
-const META_WORDS: usize = 12;
+const META_WORDS: usize = 15;
 
 pub struct TestMemory {
     words: Vec<AtomicU64>,
@@ -74,11 +74,15 @@ impl TestMemory {
 
 /// Metadata with everything live from offset 0.
 pub fn meta(incarnation: u64, live: &[(u32, u32)]) -> SlotMeta {
-    let mut meta = SlotMeta { incarnation, ..SlotMeta::default() };
+    let mut meta = SlotMeta { incarnation, connections: connection_bit::present(0), ..SlotMeta::default() };
     for (place, (offset, len)) in meta.live.iter_mut().zip(live) {
         *place = LiveRange { offset: *offset, len: *len };
     }
     meta
+}
+
+fn pair(n: ConnectionNumbers) -> u64 {
+    u64::from(n.rcv_nxt) << 32 | u64::from(n.snd_nxt)
 }
 
 fn meta_words(m: &SlotMeta) -> [u64; META_WORDS] {
@@ -88,9 +92,12 @@ fn meta_words(m: &SlotMeta) -> [u64; META_WORDS] {
     }
     words[8..].copy_from_slice(&[
         m.incarnation,
-        u64::from(m.rcv_nxt) << 32 | u64::from(m.snd_nxt),
         m.requests,
-        u64::from(m.flags),
+        u64::from(m.flags) << 32 | u64::from(m.connections),
+        pair(m.numbers[0]),
+        pair(m.numbers[1]),
+        pair(m.numbers[2]),
+        pair(m.numbers[3]),
     ]);
     words
 }
@@ -112,8 +119,10 @@ impl SlotMemory for TestMemory {
             *range = LiveRange { offset: (word >> 32) as u32, len: word as u32 };
         }
         meta.incarnation = words[8];
-        (meta.rcv_nxt, meta.snd_nxt) = ((words[9] >> 32) as u32, words[9] as u32);
-        (meta.requests, meta.flags) = (words[10], words[11] as u32);
+        (meta.requests, meta.flags, meta.connections) = (words[9], (words[10] >> 32) as u32, words[10] as u32);
+        for (numbers, word) in meta.numbers.iter_mut().zip(&words[11..]) {
+            *numbers = ConnectionNumbers { rcv_nxt: (word >> 32) as u32, snd_nxt: *word as u32 };
+        }
         Some(meta)
     }
     fn read(&self, slot: u32, offset: usize, into: &mut [u8]) -> bool {

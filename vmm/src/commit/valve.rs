@@ -4,6 +4,7 @@
 //! (commit on output, not on a timer).
 
 use super::bindings::{BindError, Bindings};
+use super::connections::Flows;
 use super::coverage::{Breach, Coverage};
 use super::frame::{Frame, Source, parse};
 use super::frame_pool::FramePool;
@@ -92,9 +93,21 @@ impl Valve {
         self.start(slice, bound)
     }
 
-    /// A slice is about to be plugged.
-    pub fn bind_plugged(&mut self, slice: SliceId, flow: Flow) -> Result<(), BindError> {
-        let bound = self.bindings.bind_plugged(slice, flow);
+    /// The guest gave a place in a slice that runs to a flow of the same client.
+    pub fn join(&mut self, slice: SliceId, place: usize, flow: Flow, now: u64) -> Result<(), BindError> {
+        let joined = self.bindings.join(slice, place, flow, now);
+        self.metrics.refused_bindings += u64::from(joined.is_err());
+        joined
+    }
+
+    /// A connection of the slice has ended, and its last frame was released: its flow is unbound. False: it was not bound.
+    pub fn end_connection(&mut self, slice: SliceId, flow: &Flow) -> bool {
+        self.bindings.unbind_flow(slice, flow)
+    }
+
+    /// A slice with these connections is about to be plugged.
+    pub fn bind_plugged(&mut self, slice: SliceId, flows: &Flows) -> Result<(), BindError> {
+        let bound = self.bindings.bind_plugged(slice, flows);
         self.start(slice, bound)
     }
 
@@ -159,7 +172,8 @@ impl Valve {
         }
         let need = memory.word(slice.slot).ok_or(DropCause::NoSlot)?.need();
         if let Some(committed) = output.committed {
-            if !segment.flags.rst() && !near(committed.snd_nxt, segment.seq_end()) {
+            let known = committed.connections.of_flow(&segment.flow);
+            if !segment.flags.rst() && known.is_some_and(|c| !near(c.snd_nxt, segment.seq_end())) {
                 return Err(DropCause::Horizon);
             }
             if output.queue.is_empty() && need <= committed.generation {
@@ -208,7 +222,7 @@ impl Valve {
         while let Some(slot) = self.waiting.pop_front() {
             if let Some(output) = self.outputs.get_mut(slot as usize) {
                 output.in_waiting = false;
-                if let (Some((slice, _)), false) = (self.bindings.in_slot(slot), output.quarantined) {
+                if let (Some(slice), false) = (self.bindings.in_slot(slot), output.quarantined) {
                     return Some(slice);
                 }
             }
@@ -224,14 +238,14 @@ impl Valve {
     /// Puts a slice on the list of [`next_waiting`](Self::next_waiting), once: its capture was put off, or its state
     /// changed without output (change message, CLOSE).
     pub fn want_capture(&mut self, slice: SliceId) {
-        if self.bindings.in_slot(slice.slot).is_some_and(|(live, _)| live == slice) {
+        if self.bindings.in_slot(slice.slot).is_some_and(|live| live == slice) {
             self.push_waiting(slice.slot);
         }
     }
 
     /// A generation of the slice was captured (not yet committed). If frames wait for a later one, the slice stays on the list.
     pub fn note_captured(&mut self, slice: SliceId, generation: u64) {
-        if self.bindings.in_slot(slice.slot).is_some_and(|(live, _)| live == slice)
+        if self.bindings.in_slot(slice.slot).is_some_and(|live| live == slice)
             && let Some(output) = self.outputs.get_mut(slice.slot as usize)
         {
             output.captured = Some(generation);
@@ -265,7 +279,7 @@ impl Valve {
     pub fn release(&mut self, slot: u32, committed: &Coverage, send: &mut impl FnMut(&[u8])) -> Released {
         let mut released = Released::default();
         let slice = SliceId { slot, incarnation: committed.incarnation };
-        if self.bindings.in_slot(slot).is_none_or(|(live, _)| live != slice) {
+        if self.bindings.in_slot(slot).is_none_or(|live| live != slice) {
             return released;
         }
         let Some(output) = self.outputs.get_mut(slot as usize).filter(|o| !o.quarantined) else { return released };
@@ -299,9 +313,9 @@ impl Valve {
         self.quarantine(slice);
     }
 
-    /// Forgets a slice and its held frames in silence; its flow is unbound. Returns how many frames were dropped.
+    /// Forgets a slice and its held frames in silence; its flows are unbound. Returns how many frames were dropped.
     pub fn discard(&mut self, slice: SliceId) -> u64 {
-        if self.bindings.unbind(slice).is_none() {
+        if !self.bindings.unbind(slice) {
             return 0;
         }
         let dropped = self.clear_output(slice.slot);
@@ -309,9 +323,9 @@ impl Valve {
         dropped
     }
 
-    /// Drops what the slice holds and everything it sends from now on; its flow stays bound until [`discard`](Self::discard).
+    /// Drops what the slice holds and everything it sends from now on; its flows stay bound until [`discard`](Self::discard).
     pub fn quarantine(&mut self, slice: SliceId) {
-        if self.bindings.in_slot(slice.slot).is_none_or(|(live, _)| live != slice) {
+        if self.bindings.in_slot(slice.slot).is_none_or(|live| live != slice) {
             return;
         }
         let dropped = self.clear_output(slice.slot);
@@ -324,7 +338,7 @@ impl Valve {
 
     /// Is the slice quarantined?
     pub fn is_quarantined(&self, slice: SliceId) -> bool {
-        self.bindings.in_slot(slice.slot).is_some_and(|(live, _)| live == slice)
+        self.bindings.in_slot(slice.slot).is_some_and(|live| live == slice)
             && self.outputs.get(slice.slot as usize).is_some_and(|o| o.quarantined)
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::super::connections::{Connection, Connections};
 use super::super::protected_ports::ProtectedPorts;
 use super::super::quota::HoldLimits;
 use super::super::segment::TcpFlags;
@@ -46,8 +47,14 @@ fn data(slot: u32, seq: u32, len: usize) -> Vec<u8> {
     FrameBuilder::new(flow(slot as u16)).seq(seq).ack(50).flags(ALL).payload(&vec![seq as u8; len]).sent_by_guest()
 }
 
+/// Equal frontiers for the flows of all slots: most tests ask about one of them.
 fn coverage(generation: u64, snd_nxt: u32) -> Coverage {
-    Coverage { incarnation: 7, generation, snd_nxt, rcv_nxt: 50 }
+    let mut connections = Connections::default();
+    for slot in 0..3 {
+        let flow = flow(slot as u16);
+        connections.set(slot, Connection { flow, snd_nxt, rcv_nxt: 50, ended: false });
+    }
+    Coverage { incarnation: 7, generation, connections }
 }
 
 fn released(valve: &mut Valve, slot: u32, coverage: Coverage) -> Vec<Vec<u8>> {
@@ -74,6 +81,41 @@ fn need_follows_the_word_and_release_the_commit() {
     assert!(matches!(valve.submit(&data(1, 14, 4), &memory, 0), Verdict::Held { need: 0, .. }));
     assert!(released(&mut valve, 1, Coverage { incarnation: 6, ..coverage(9, 18) }).is_empty());
     assert_eq!(valve.held_frames(1), 1);
+}
+
+#[test]
+fn connections_of_one_slice_have_frontiers_of_their_own() {
+    let (mut valve, memory) = bound();
+    valve.saw_syn(flow(11), 0, 0);
+    valve.join(slice(0), 1, flow(11), 0).unwrap();
+    let second = FrameBuilder::new(flow(11)).seq(900).ack(70).flags(ALL).payload(&[1; 4]).sent_by_guest();
+    let frontier = |ended, generation| {
+        let mut connections = Connections::one(flow(0), 50, 14);
+        connections.set(1, Connection { flow: flow(11), rcv_nxt: 70, snd_nxt: 904, ended });
+        Coverage { incarnation: 7, generation, connections }
+    };
+    memory.set_word(0, SlotWord::new(5, 0));
+    assert_eq!(valve.submit(&data(0, 10, 4), &memory, 0), Verdict::Held { slice: slice(0), need: 5 });
+    assert_eq!(valve.submit(&second, &memory, 0), Verdict::Held { slice: slice(0), need: 5 });
+    assert_eq!(released(&mut valve, 0, frontier(false, 5)), [data(0, 10, 4), second.clone()]);
+    assert_eq!(valve.submit(&second, &memory, 0), Verdict::Send, "sent again, and covered");
+    // What follows the end of a connection is nobody's; the other goes on.
+    assert!(released(&mut valve, 0, frontier(true, 6)).is_empty());
+    assert!(valve.end_connection(slice(0), &flow(11)) && !valve.end_connection(slice(0), &flow(11)));
+    assert_eq!(valve.submit(&second, &memory, 0), Verdict::Dropped(DropCause::Unbound));
+    assert_eq!(valve.submit(&data(0, 10, 4), &memory, 0), Verdict::Send);
+}
+
+#[test]
+fn a_frame_of_a_connection_that_the_commit_does_not_know_is_a_breach() {
+    let (mut valve, memory) = bound_with(ValveConfig { on_breach: BreachPolicy::Quarantine, ..config() });
+    valve.saw_syn(flow(11), 0, 0);
+    valve.join(slice(0), 1, flow(11), 0).unwrap();
+    valve.submit(&FrameBuilder::new(flow(11)).sent_by_guest(), &memory, 0);
+    assert!(
+        released(&mut valve, 0, Coverage { connections: Connections::one(flow(0), 0, 0), ..coverage(9, 0) }).is_empty()
+    );
+    assert!(valve.is_quarantined(slice(0)));
 }
 
 #[test]
@@ -330,7 +372,7 @@ proptest! {
                     let upto = generation[n].saturating_sub(lag);
                     committed[n] = committed[n].max(upto);
                     // The numbers are not the question here: the frontier lies beyond all frames.
-                    let coverage = Coverage { incarnation: 7, generation: upto, snd_nxt: 1000, rcv_nxt: 50 };
+                    let coverage = coverage(upto, 1000);
                     let mut seqs = Vec::new();
                     valve.release(slot, &coverage, &mut |frame| match parse(frame, Source::Guest) {
                         Frame::Tcp(segment) => seqs.push(segment.seq),

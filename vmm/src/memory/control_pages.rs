@@ -156,10 +156,13 @@ fn decode_meta(bytes: &[u8; size_of::<SlotMeta>()]) -> SlotMeta {
         (range.offset, range.len) = (u32_at(at), u32_at(at + 4));
     }
     meta.incarnation = u64_at(offset_of!(SlotMeta, incarnation));
-    meta.rcv_nxt = u32_at(offset_of!(SlotMeta, rcv_nxt));
-    meta.snd_nxt = u32_at(offset_of!(SlotMeta, snd_nxt));
     meta.requests = u64_at(offset_of!(SlotMeta, requests));
     meta.flags = u32_at(offset_of!(SlotMeta, flags));
+    for (i, numbers) in meta.numbers.iter_mut().enumerate() {
+        let at = offset_of!(SlotMeta, numbers) + 8 * i;
+        (numbers.rcv_nxt, numbers.snd_nxt) = (u32_at(at), u32_at(at + 4));
+    }
+    meta.connections = u32_at(offset_of!(SlotMeta, connections));
     meta.reserved = std::array::from_fn(|i| u32_at(offset_of!(SlotMeta, reserved) + 4 * i));
     meta
 }
@@ -168,17 +171,19 @@ fn decode_meta(bytes: &[u8; size_of::<SlotMeta>()]) -> SlotMeta {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use escape_abi::ConnectionNumbers;
     use std::sync::atomic::Ordering::SeqCst;
 
     #[test]
     fn metadata_is_read_as_the_guest_laid_it_out() {
         let pages = ControlPages::new(64).unwrap();
         let mut meta =
-            SlotMeta { incarnation: 5 << 32 | 1, rcv_nxt: 7, snd_nxt: 8, requests: 9, flags: 1, ..Default::default() };
+            SlotMeta { incarnation: 5 << 32 | 1, requests: 9, flags: 1, connections: 0x105, ..Default::default() };
+        meta.numbers = std::array::from_fn(|i| ConnectionNumbers { rcv_nxt: i as u32 + 20, snd_nxt: i as u32 + 30 });
         for (i, live) in meta.live.iter_mut().enumerate() {
             (live.offset, live.len) = (100 + i as u32, 200 + i as u32);
         }
-        meta.reserved = [11, 12, 13, 14, 15, 16, 17];
+        meta.reserved = [11, 12];
         // SAFETY: SlotMeta is plain data without padding (128 bytes = the sum of its fields).
         let bytes = unsafe { std::slice::from_raw_parts((&raw const meta).cast::<u8>(), size_of::<SlotMeta>()) };
         assert!(pages.mapping().write(pages.layout().metas + 128 * 3, bytes));

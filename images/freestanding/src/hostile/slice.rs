@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use escape_abi::layout::{CONTROL_BASE, slot_address};
 use escape_abi::message::Flow;
+use escape_abi::meta::{ConnectionNumbers, connection_bit};
 use escape_abi::{ControlLayout, GuestMessage, LiveRange, SlotMeta, SlotWord};
 use escape_freestanding::BootParams;
 
@@ -39,7 +40,7 @@ impl Slice {
 
     /// The message that binds it.
     pub fn binding(&self) -> GuestMessage {
-        GuestMessage::Bind { slot: self.slot, incarnation: self.incarnation, flow: self.flow }
+        GuestMessage::Bind { slot: self.slot, incarnation: self.incarnation, flow: self.flow, place: 0 }
     }
 
     /// The slot's word.
@@ -64,12 +65,9 @@ impl Slice {
 
     /// What the slice publishes when it is honest.
     pub fn meta(&self) -> SlotMeta {
-        let mut meta = SlotMeta {
-            incarnation: self.incarnation,
-            snd_nxt: self.sequence,
-            rcv_nxt: NEXT_RECEIVED,
-            ..SlotMeta::default()
-        };
+        let mut meta =
+            SlotMeta { incarnation: self.incarnation, connections: connection_bit::present(0), ..SlotMeta::default() };
+        meta.numbers[0] = ConnectionNumbers { snd_nxt: self.sequence, rcv_nxt: NEXT_RECEIVED };
         meta.live[0] = LiveRange { offset: 0, len: STATE_BYTES };
         meta
     }

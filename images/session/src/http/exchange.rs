@@ -61,9 +61,18 @@ pub(crate) struct Place {
     pub clock: i64,
     /// Requests may break the guest.
     pub faults: bool,
+    /// Other connections are sending values out of the heap: nothing that frees values may be done now.
+    pub others_send: bool,
 }
 
-/// The HTTP state of a session.
+/// How far HTTP is on one connection.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct HttpConnection {
+    phase: Phase,
+}
+
+/// The HTTP state of a session, which all of its connections share.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct HttpState {
@@ -73,7 +82,6 @@ pub(crate) struct HttpState {
     /// Drawn at each request and shown in its reply and in the next one: a state that clients have seen and that was
     /// lost cannot be made again by running the same request once more.
     token: u64,
-    phase: Phase,
     /// Root of the key/value map; 0 = none.
     map: u32,
     /// Block that `POST /dirty` changes; 0 = none.
@@ -94,24 +102,36 @@ enum Answer {
 /// One turn of a session: its state, and what it works with.
 pub(crate) struct Exchange<'a, 'p> {
     pub state: &'a mut HttpState,
+    pub connection: &'a mut HttpConnection,
     pub scratch: &'a mut MaybeUninit<BodyScratch>,
     pub heap: SliceHeap<'a>,
     pub pipe: &'a mut Pipe<'p>,
     pub place: Place,
+    pub waits: bool,
 }
 
 impl HttpState {
     pub(crate) const fn new() -> Self {
-        Self {
-            requests: 0,
-            counter: 0,
-            chain: chain::START,
-            token: 0,
-            phase: Phase::Head { seen: 0 },
-            map: 0,
-            dirty: 0,
-            heap_extent: 0,
+        Self { requests: 0, counter: 0, chain: chain::START, token: 0, map: 0, dirty: 0, heap_extent: 0 }
+    }
+}
+
+impl HttpConnection {
+    pub(crate) const fn new() -> Self {
+        Self { phase: Phase::Head { seen: 0 } }
+    }
+
+    /// A value is being sent: its block must stay.
+    pub(crate) const fn sends_value(&self) -> bool {
+        matches!(self.phase, Phase::Reply { out: Outgoing::Value { .. }, .. })
+    }
+
+    /// The connection is over, its session is not: what it had begun to store goes.
+    pub(crate) fn give_up(&mut self, heap: &mut SliceHeap<'_>) {
+        if let Phase::Body { sink, .. } = self.phase {
+            sink.free(heap);
         }
+        self.phase = Phase::Closed;
     }
 
     /// A body is being read: its scratch is state.
@@ -140,10 +160,12 @@ impl HttpState {
 }
 
 impl Exchange<'_, '_> {
-    /// Does all that can be done with the bytes and the room that there are now.
-    pub(crate) fn run(&mut self) {
+    /// Does all that can be done with the bytes and the room that there are now; `true` = a request waits until other connections
+    /// have sent their values.
+    pub(crate) fn run(&mut self) -> bool {
+        self.waits = false;
         loop {
-            let went_on = match self.state.phase {
+            let went_on = match self.connection.phase {
                 Phase::Head { seen } => self.read_head(seen as usize),
                 Phase::Body { .. } => self.read_body(),
                 Phase::Reply { out, connection } => self.send_large(out, connection),
@@ -154,14 +176,20 @@ impl Exchange<'_, '_> {
                 }
             };
             if !went_on {
-                return;
+                return self.waits;
             }
         }
     }
 
+    /// The method may free a value, and another connection is sending one.
+    fn must_wait(&mut self, method: &str) -> bool {
+        self.waits = self.place.others_send && matches!(method, "PUT" | "DELETE");
+        self.waits
+    }
+
     fn read_head(&mut self, seen: usize) -> bool {
         if self.pipe.at_end() {
-            self.state.close(self.pipe);
+            self.connection.close(self.pipe);
             return true;
         }
         let there = self.pipe.available().min(HEAD_MAX);
@@ -181,17 +209,18 @@ impl Exchange<'_, '_> {
 
     fn take_head(&mut self, parsed: &Parsed<'_>, there: usize) -> bool {
         match parsed {
+            Parsed::Whole(head, _) if self.must_wait(head.method) => false,
             Parsed::Whole(head, len) => {
                 self.pipe.skip(*len);
                 self.begin(head);
                 true
             }
             Parsed::Partial if self.pipe.peer_done() => {
-                self.state.close(self.pipe);
+                self.connection.close(self.pipe);
                 true
             }
             Parsed::Partial => {
-                self.state.phase = Phase::Head { seen: there as u32 };
+                self.connection.phase = Phase::Head { seen: there as u32 };
                 false
             }
             Parsed::Bad(r) => {
@@ -203,7 +232,7 @@ impl Exchange<'_, '_> {
 
     /// A head was read: answer it, or read its body.
     fn begin(&mut self, head: &Head<'_>) {
-        self.state.phase = Phase::Head { seen: 0 };
+        self.connection.phase = Phase::Head { seen: 0 };
         let action = route(head.method, head.target);
         let stores = matches!(action, Action::PutValue(_));
         match (action, head.framing) {
@@ -228,7 +257,7 @@ impl Exchange<'_, '_> {
         scratch.method[..method.len()].copy_from_slice(method);
         scratch.target[..target.len()].copy_from_slice(target);
         self.scratch.write(scratch);
-        self.state.phase = Phase::Body {
+        self.connection.phase = Phase::Body {
             reader: BodyReader::new(head.framing),
             sink,
             method_len: method.len() as u32,
@@ -241,7 +270,7 @@ impl Exchange<'_, '_> {
     }
 
     fn read_body(&mut self) -> bool {
-        let Phase::Body { mut reader, mut sink, method_len, target_len, connection } = self.state.phase else {
+        let Phase::Body { mut reader, mut sink, method_len, target_len, connection } = self.connection.phase else {
             return false;
         };
         if self.pipe.space() < REPLY_ROOM {
@@ -277,16 +306,21 @@ impl Exchange<'_, '_> {
                 let (method, target) = (scratch.method, scratch.target);
                 let text = |bytes| core::str::from_utf8(bytes).unwrap_or_default();
                 let method = method.get(..method_len as usize).map(text).unwrap_or_default();
+                if self.must_wait(method) {
+                    // It began before the others did.
+                    self.connection.phase = Phase::Body { reader, sink, method_len, target_len, connection };
+                    return false;
+                }
                 let target = target.get(..target_len as usize).map(text).unwrap_or_default();
-                self.state.phase = Phase::Head { seen: 0 };
+                self.connection.phase = Phase::Head { seen: 0 };
                 self.finish(method, target, connection, sink, &hash);
             }
             None => {
-                self.state.phase = Phase::Body { reader, sink, method_len, target_len, connection };
+                self.connection.phase = Phase::Body { reader, sink, method_len, target_len, connection };
                 if taken == 0 && self.pipe.at_end() {
                     // The client left in the middle of a body.
                     sink.free(&mut self.heap);
-                    self.state.close(self.pipe);
+                    self.connection.close(self.pipe);
                     return true;
                 }
                 return taken > 0;
@@ -394,20 +428,20 @@ impl Exchange<'_, '_> {
                 head.length = Some(out.len());
                 head.write(self.pipe, &[]);
                 if !head_only && out.len() > 0 {
-                    self.state.phase = Phase::Reply { out, connection };
+                    self.connection.phase = Phase::Reply { out, connection };
                     return;
                 }
             }
             Answer::Ticks(ticks) => {
                 ReplyHead { content_type: JSON_LINES, length: None, ..head }.write(self.pipe, &[]);
                 if !head_only {
-                    self.state.phase = Phase::Ticks { ticks, connection };
+                    self.connection.phase = Phase::Ticks { ticks, connection };
                     return;
                 }
             }
         }
         if connection == Connection::Ends {
-            self.state.close(self.pipe);
+            self.connection.close(self.pipe);
         }
     }
 
@@ -419,21 +453,21 @@ impl Exchange<'_, '_> {
     fn send_large(&mut self, mut out: Outgoing, connection: Connection) -> bool {
         let heap = &mut self.heap;
         let sent = self.pipe.fill(|space| out.fill(heap, space));
-        self.state.phase = match out.len() {
+        self.connection.phase = match out.len() {
             0 => Phase::Head { seen: 0 },
             _ => Phase::Reply { out, connection },
         };
         if out.len() == 0 && connection == Connection::Ends {
-            self.state.close(self.pipe);
+            self.connection.close(self.pipe);
         }
         sent > 0 || out.len() == 0
     }
 
     fn send_tick(&mut self, mut ticks: Ticks, connection: Connection) -> bool {
         let over = ticks.run(self.place.clock, self.place.node, self.pipe);
-        self.state.phase = if over { Phase::Head { seen: 0 } } else { Phase::Ticks { ticks, connection } };
+        self.connection.phase = if over { Phase::Head { seen: 0 } } else { Phase::Ticks { ticks, connection } };
         if over && connection == Connection::Ends {
-            self.state.close(self.pipe);
+            self.connection.close(self.pipe);
         }
         over
     }

@@ -13,6 +13,6 @@ mod route;
 mod sink;
 mod ticks;
 
-pub(crate) use exchange::{BodyScratch, Exchange, HttpState, Place};
+pub(crate) use exchange::{BodyScratch, Exchange, HttpConnection, HttpState, Place};
 pub(crate) use fault::wanted as faults_wanted;
 pub(crate) use heap::SliceHeap;

@@ -7,6 +7,7 @@ use crate::tcp::TcpEvent;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use escape_abi::GuestMessage;
+use escape_abi::message::Flow;
 
 /// Frames that wait; further ones are dropped and counted: the client sends them again.
 const DEFERRED_FRAMES_MAX: usize = 512;
@@ -18,6 +19,8 @@ enum Work {
     Plugged,
     /// Detach. At most one per slot: the host asks once.
     Unplug,
+    /// Free a connection's place. At most one per place: the host says it once.
+    ConnectionFree(Flow),
 }
 
 /// Work that waits, oldest first; order within a slot is kept.
@@ -56,6 +59,10 @@ impl<H: Host> Server<H> {
         self.defer(slot, Work::Unplug);
     }
 
+    pub(super) fn defer_connection_free(&mut self, slot: u32, flow: Flow) {
+        self.defer(slot, Work::ConnectionFree(flow));
+    }
+
     fn defer(&mut self, slot: u32, work: Work) {
         self.counters.deferred += 1;
         let incarnation = self.tcp.incarnation(slot).unwrap_or(0);
@@ -80,18 +87,24 @@ impl<H: Host> Server<H> {
 
     fn do_deferred(&mut self, slot: u32, incarnation: u64, work: &Work) -> bool {
         match work {
-            Work::Frame(frame) => match Segment::parse(frame, self.params.ip) {
-                Some(segment) => self.deliver(slot, &segment).is_ok(),
-                None => true,
-            },
+            Work::Frame(frame) => {
+                let Some(segment) = Segment::parse(frame, self.params.ip) else { return true };
+                match self.tcp.flows.get(segment.flow) {
+                    Some((slot, place)) => self.deliver(slot, place, &segment).is_ok(),
+                    // The first segment of another connection of the slice.
+                    None if segment.is_pure_syn() => self.join(slot, &segment).is_ok(),
+                    None => true,
+                }
+            }
             Work::Plugged => {
-                let done = self.run(slot, TcpEvent::Plugged).is_ok();
+                let done = self.run(slot, None, TcpEvent::Plugged).is_ok();
                 if done {
                     self.tcp.wire.tell(GuestMessage::Plugged { slot, incarnation, status: 0 });
                 }
                 done
             }
             Work::Unplug => self.try_unplug(slot, incarnation),
+            Work::ConnectionFree(flow) => self.try_connection_free(slot, *flow),
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use crate::host::Host;
 use crate::server::{NO_SLOT, Server};
+use crate::slice_slot::SliceSlot;
 use crate::tcp::{TcpEvent, WRONG_IMAGE};
 use core::sync::atomic::Ordering;
 use escape_abi::GuestMessage;
-use escape_abi::message::refusal;
-use escape_capsule::{LocalAgent, SliceError, SliceKey, SliceRecord};
+use escape_abi::message::{Flow, refusal};
+use escape_abi::meta::CONNECTIONS_MAX;
+use escape_capsule::{CapsuleHandle, CapsuleList, LocalAgent, SliceError, SliceKey, SliceRecord};
 
 impl<H: Host> Server<H> {
     /// The slice's bytes are in the slot: attach it, layer by layer, and force its output.
@@ -24,7 +26,7 @@ impl<H: Host> Server<H> {
         }
         self.counters.plugged += 1;
         self.pool.occupy(slot);
-        match self.run(slot, TcpEvent::Plugged) {
+        match self.run(slot, None, TcpEvent::Plugged) {
             Ok(()) => self.tcp.wire.tell(GuestMessage::Plugged { slot, incarnation, status: 0 }),
             Err(_) => self.defer_plugged(slot),
         }
@@ -94,6 +96,50 @@ impl<H: Host> Server<H> {
         if self.tcp.incarnation(slot).is_none() && !poisoned {
             self.pool.release(slot);
         }
+    }
+
+    /// The host knows nothing of this connection any more: its place may be used again.
+    pub(super) fn connection_free(&mut self, slot: u32, incarnation: u64, flow: Flow) {
+        if self.tcp.incarnation(slot) == Some(incarnation) && !self.try_connection_free(slot, flow) {
+            self.defer_connection_free(slot, flow);
+        }
+    }
+
+    /// Frees the place of a connection unless the host holds the slice; `true` = done.
+    pub(super) fn try_connection_free(&mut self, slot: u32, flow: Flow) -> bool {
+        let handle = CapsuleHandle(u64::from(slot));
+        let Some(state) = self.memory.state(slot) else { return true };
+        if self.tcp.get_ref(handle).is_err() {
+            return false;
+        }
+        self.referenced.store(slot, Ordering::Release);
+        // SAFETY: as in `run`.
+        let (freed, over) = self.free_place(&mut unsafe { SliceSlot::new(state) }, flow);
+        self.tcp.put_ref(handle);
+        self.referenced.store(NO_SLOT, Ordering::Release);
+        self.settle_freed(slot, freed, over);
+        true
+    }
+
+    /// Returns which places it was, one bit each, and whether the slice is over with this.
+    fn free_place(&mut self, slice: &mut SliceSlot, flow: Flow) -> (u16, bool) {
+        let (slot, present) = (slice.header().key.slot, slice.header().present);
+        let taken = (0..CONNECTIONS_MAX).filter(|place| present >> place & 1 != 0);
+        let of_flow = taken.filter(|place| slice.connection(*place).tcp.flow == flow).fold(0, |bits, p| bits | 1 << p);
+        for place in (0..CONNECTIONS_MAX).filter(|place| of_flow >> place & 1 != 0) {
+            let header = slice.header();
+            if header.ended >> place & 1 == 0 {
+                // Its binding was refused.
+                self.session.end_connection(&mut slice.connection(place));
+                self.tcp.detach_flow(slot, place);
+            }
+            let header = slice.header();
+            (header.present, header.ended) = (header.present & !(1 << place), header.ended & !(1 << place));
+        }
+        let header = slice.header();
+        let over = header.open_places().next().is_none();
+        header.closed = u16::from(over);
+        (of_flow, over)
     }
 
     /// The host has given a poisoned slice up: only now may its word say that nobody is inside, or torn bytes would be captured.

@@ -32,8 +32,8 @@ const FULL_RETRY_US: i64 = 500;
 /// What this guest notes per slot beside the slot.
 #[derive(Clone, Copy, Debug, Default)]
 struct SlotNote {
-    /// In SYN-RECEIVED.
-    embryonic: bool,
+    /// Places whose connection is in SYN-RECEIVED, one bit each.
+    embryonic: u16,
     /// Changed without output since the host was last told.
     changed: bool,
     /// Incarnation that was poisoned and that the host has not given up yet; 0 = none.
@@ -66,8 +66,10 @@ impl<H: Host> Server<H> {
     /// initial sequence numbers are made from it.
     pub fn new(params: &BootParams, seed: u64, memory: Memory, host: H) -> Self {
         let n_slots = memory.n_slots();
+        let mut tcp = TcpLayer::new(memory, host, params.ip, params.mac, params.image_id, seed);
+        tcp.clients.on = params.slice_per_client != 0;
         Self {
-            tcp: TcpLayer::new(memory, host, params.ip, params.mac, params.image_id, seed),
+            tcp,
             session: SessionLayer::new(memory, params, seed.rotate_left(32)),
             memory,
             pool: SlotPool::new(n_slots),
@@ -101,7 +103,7 @@ impl<H: Host> Server<H> {
 
     /// Slices that are attached here.
     pub fn sessions(&self) -> usize {
-        self.tcp.flows.len()
+        self.tcp.n_attached()
     }
 
     /// The slot that is referenced now, for a fault handler.
@@ -122,9 +124,9 @@ impl<H: Host> Server<H> {
         match self.tcp.flows.get(segment.flow) {
             None if segment.is_pure_syn() => self.open(&segment, frame),
             None => self.counters.unknown_flow += 1,
-            Some(slot) if self.deferred.has(slot) => self.defer_frame(slot, frame),
-            Some(slot) => {
-                if self.deliver(slot, &segment).is_err() {
+            Some((slot, _)) if self.deferred.has(slot) => self.defer_frame(slot, frame),
+            Some((slot, place)) => {
+                if self.deliver(slot, place, &segment).is_err() {
                     self.defer_frame(slot, frame);
                 }
             }
@@ -132,11 +134,11 @@ impl<H: Host> Server<H> {
     }
 
     /// A segment of a slice that is attached here.
-    fn deliver(&mut self, slot: u32, segment: &Segment<'_>) -> Result<(), escape_capsule::SliceError> {
+    fn deliver(&mut self, slot: u32, place: usize, segment: &Segment<'_>) -> Result<(), escape_capsule::SliceError> {
         if segment.flags & (RST | SYN) == 0 {
-            return self.run(slot, TcpEvent::Segment(segment));
+            return self.run(slot, Some(place), TcpEvent::Segment(segment));
         }
-        let expected = self.handshake_numbers(slot);
+        let expected = self.handshake_numbers(slot, place);
         let wanted = if segment.flags & RST != 0 {
             self.counters.wrong_rst += u64::from(segment.seq != expected.next);
             segment.seq == expected.next
@@ -146,9 +148,9 @@ impl<H: Host> Server<H> {
             segment.seq == expected.first
         };
         if wanted {
-            self.run(slot, TcpEvent::Segment(segment))
+            self.run(slot, Some(place), TcpEvent::Segment(segment))
         } else if self.tcp.may_challenge(slot) {
-            self.run(slot, TcpEvent::Challenge)
+            self.run(slot, Some(place), TcpEvent::Challenge)
         } else {
             Ok(())
         }
@@ -162,6 +164,7 @@ impl<H: Host> Server<H> {
             HostMessage::Unplug { slot, incarnation } => self.unplug(slot, incarnation),
             HostMessage::Discard { slot, incarnation } => self.discard(slot, incarnation),
             HostMessage::SlotFree { slot, incarnation } => self.slot_free(slot, incarnation),
+            HostMessage::ConnectionFree { slot, incarnation, flow } => self.connection_free(slot, incarnation, flow),
         }
     }
 

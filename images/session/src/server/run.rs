@@ -2,17 +2,24 @@
 
 use crate::host::Host;
 use crate::server::{NO_SLOT, Server};
-use crate::slot::SlotState;
+use crate::slice_slot::SliceSlot;
 use crate::tcp::{TcpEvent, phase};
 use core::sync::atomic::Ordering;
 use escape_abi::GuestMessage;
+use escape_abi::meta::CONNECTIONS_MAX;
 use escape_capsule::{CapsuleHandle, CapsuleList, SliceError};
 
 /// What is left to do when the reference is back.
+#[derive(Default)]
 struct After {
     over: bool,
     abandoned: bool,
-    embryonic: bool,
+    /// Places whose connection ended now although the slice goes on, one bit each.
+    ended: u16,
+    /// Places whose connection is in SYN-RECEIVED.
+    embryonic: u16,
+    /// Places that were run.
+    seen: u16,
     frames: u32,
     deadline: i64,
 }
@@ -27,59 +34,100 @@ pub(super) struct HandshakeNumbers {
 }
 
 impl<H: Host> Server<H> {
-    /// Runs a slice: TCP in, session, TCP out; then publishes its new generation.
+    /// Runs the connection in a place of a slice, or all of its connections: TCP in, session, TCP out; then publishes the slice's new
+    /// generation.
     ///
     /// # Errors
     /// [`SliceError::Held`]: nothing was done.
-    pub(super) fn run(&mut self, slot: u32, event: TcpEvent<'_>) -> Result<(), SliceError> {
+    pub(super) fn run(&mut self, slot: u32, only: Option<usize>, event: TcpEvent<'_>) -> Result<(), SliceError> {
         let handle = CapsuleHandle(u64::from(slot));
-        let Some(place) = self.memory.state(slot).filter(|_| self.tcp.incarnation(slot).is_some()) else {
+        let Some(state) = self.memory.state(slot).filter(|_| self.tcp.incarnation(slot).is_some()) else {
             return Ok(());
         };
         self.tcp.get_ref(handle)?;
         self.referenced.store(slot, Ordering::Release);
         // SAFETY: an attached slice: this image made its state or checked it at plug, and the reference that was just taken keeps the host from
         // writing. No other reference to the state exists: it is made here only, and ends with this block.
-        let after = self.step(unsafe { &mut *place }, event);
+        let after = self.step(&mut unsafe { SliceSlot::new(state) }, only, event);
         self.tcp.put_ref(handle);
         self.referenced.store(NO_SLOT, Ordering::Release);
         self.settle(slot, &after);
         Ok(())
     }
 
-    fn step(&mut self, state: &mut SlotState, event: TcpEvent<'_>) -> After {
-        self.tcp.enter(state);
-        let resent = self.tcp.handle(state, event);
-        if state.tcp.abandoned == 0 {
-            let handle = CapsuleHandle(u64::from(state.header.key.slot));
+    fn step(&mut self, slice: &mut SliceSlot, only: Option<usize>, event: TcpEvent<'_>) -> After {
+        let mut after = After::default();
+        let places = slice.header().open_places();
+        for place in places.filter(|place| only.is_none_or(|only| only == *place)) {
+            self.step_connection(slice, place, event, &mut after);
+        }
+        // What they did may be what another one waited for.
+        for place in slice.header().open_places() {
+            if slice.connection(place).served.waits != 0 && !slice.others_send_values(place) {
+                self.step_connection(slice, place, TcpEvent::Resume, &mut after);
+            }
+        }
+        let header = slice.header();
+        after.over = header.open_places().next().is_none();
+        if after.over {
+            // They end with the slice, and not before it.
+            header.ended &= !after.ended;
+            header.closed = 1;
+        }
+        after.deadline = if after.over { 0 } else { self.deadline(slice) };
+        after
+    }
+
+    fn step_connection(&mut self, slice: &mut SliceSlot, place: usize, event: TcpEvent<'_>, after: &mut After) {
+        let others_send = slice.others_send_values(place);
+        after.seen |= 1 << place;
+        let mut c = slice.connection(place);
+        let c = &mut c;
+        self.tcp.enter(c);
+        let resent = self.tcp.handle(c, event);
+        if c.tcp.abandoned == 0 {
+            let handle = CapsuleHandle(u64::from(c.header.key.slot));
             // The session's own reference; TCP holds one, so no hold can refuse it.
             if self.session.get_ref(handle).is_ok() {
-                self.session.run(state);
+                self.session.run(c, others_send);
                 self.session.put_ref(handle);
             }
-            self.tcp.egress(state);
+            self.tcp.egress(c);
         }
-        let over = self.tcp.settle(state, resent);
-        state.header.closed = u16::from(over);
-        let mut deadline = if over { 0 } else { self.tcp.deadline(state) };
-        if let Some(wake_at) = self.session.wake_at(state) {
-            deadline = deadline.min(wake_at - state.header.clock + self.tcp.wire.host.now_us());
+        if self.tcp.settle(c, resent) {
+            self.session.end_connection(c);
+            c.header.ended |= 1 << place;
+            after.ended |= 1 << place;
+            after.abandoned |= c.tcp.abandoned != 0;
+        } else if c.tcp.phase == phase::EMBRYONIC {
+            after.embryonic |= 1 << place;
         }
-        After {
-            over,
-            abandoned: state.tcp.abandoned != 0,
-            embryonic: !over && state.tcp.phase == phase::EMBRYONIC,
-            frames: self.tcp.wire.emitted.frames,
-            deadline,
+        after.frames += self.tcp.wire.emitted.frames;
+    }
+
+    /// When a connection of the slice wants to be run next, in guest time.
+    fn deadline(&mut self, slice: &mut SliceSlot) -> i64 {
+        let now = self.tcp.wire.host.now_us();
+        let mut at = i64::MAX;
+        for place in slice.header().open_places() {
+            let mut c = slice.connection(place);
+            at = at.min(self.tcp.deadline(&mut c));
+            if let Some(wake_at) = self.session.wake_at(&c) {
+                let clock = self.tcp.slice_time(c.header.key.slot, now).max(c.header.clock);
+                at = at.min(wake_at - clock + now);
+            }
         }
+        at
     }
 
     fn settle(&mut self, slot: u32, after: &After) {
-        let Some(note) = self.notes.get_mut(slot as usize) else { return };
-        if note.embryonic && !after.embryonic {
-            self.embryonic -= 1;
+        for place in (0..CONNECTIONS_MAX).filter(|place| after.ended >> place & 1 != 0) {
+            self.tcp.detach_flow(slot, place);
         }
-        note.embryonic &= after.embryonic;
+        let Some(note) = self.notes.get_mut(slot as usize) else { return };
+        let over = note.embryonic & after.seen & !after.embryonic;
+        self.embryonic -= over.count_ones() as usize;
+        note.embryonic &= !over;
         if after.over {
             self.counters.closed += 1;
             self.counters.abandoned += u64::from(after.abandoned);
@@ -98,28 +146,31 @@ impl<H: Host> Server<H> {
         self.timers.arm(slot, after.deadline);
     }
 
+    /// After places were freed, told by one bit each; `over` = the slice is finished with that.
+    pub(super) fn settle_freed(&mut self, slot: u32, freed: u16, over: bool) {
+        let deadline = self.tcp.wire.host.now_us();
+        self.settle(slot, &After { over, seen: freed, deadline, ..After::default() });
+    }
+
     /// A deadline that may have moved on since it was armed.
     pub(super) fn on_deadline(&mut self, slot: u32, now: i64) {
-        let Some(place) = self.memory.state(slot).filter(|_| self.tcp.incarnation(slot).is_some()) else { return };
+        let Some(state) = self.memory.state(slot).filter(|_| self.tcp.incarnation(slot).is_some()) else { return };
         // SAFETY: as in `run`, except that no reference is held: the host may be reading, and nothing is written here.
-        let state = unsafe { &mut *place };
-        let tcp = self.tcp.deadline(state);
-        let clock = self.tcp.slice_time(slot, now).max(state.header.clock);
-        let wake = self.session.wake_at(state).map(|at| at - clock + now);
-        let at = wake.map_or(tcp, |wake| wake.min(tcp));
+        let at = self.deadline(&mut unsafe { SliceSlot::new(state) });
         if at > now {
             self.timers.arm(slot, at);
-        } else if self.run(slot, TcpEvent::Timer).is_err() {
+        } else if self.run(slot, None, TcpEvent::Timer).is_err() {
             self.counters.deferred += 1;
             self.timers.arm(slot, now + super::RETRY_US);
         }
     }
 
-    pub(super) fn handshake_numbers(&self, slot: u32) -> HandshakeNumbers {
+    pub(super) fn handshake_numbers(&self, slot: u32, place: usize) -> HandshakeNumbers {
         let attached = self.tcp.incarnation(slot).is_some();
-        let Some(place) = self.memory.state(slot).filter(|_| attached) else { return HandshakeNumbers::default() };
+        let Some(state) = self.memory.state(slot).filter(|_| attached) else { return HandshakeNumbers::default() };
         // SAFETY: an attached slice; this guest does not write to it now, and the host never does.
-        let tcp = unsafe { &(*place).tcp };
+        let mut slice = unsafe { SliceSlot::new(state) };
+        let tcp = slice.connection(place).tcp;
         HandshakeNumbers { first: tcp.irs(), next: tcp.rcv_nxt() }
     }
 
@@ -130,7 +181,7 @@ impl<H: Host> Server<H> {
         self.timers.disarm(slot);
         self.deferred.forget(slot);
         if let Some(note) = self.notes.get_mut(slot as usize) {
-            self.embryonic -= usize::from(core::mem::take(&mut note.embryonic));
+            self.embryonic -= core::mem::take(&mut note.embryonic).count_ones() as usize;
             note.changed = false;
         }
     }

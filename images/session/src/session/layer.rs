@@ -4,7 +4,8 @@ use crate::clock::SECOND;
 use crate::http::{Exchange, Place, SliceHeap, faults_wanted};
 use crate::memory::Memory;
 use crate::session::SessionKind;
-use crate::slot::{SESSION_LAYER, SlotState};
+use crate::slice_slot::{Connection, SliceSlot};
+use crate::slot::SESSION_LAYER;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -50,39 +51,57 @@ impl SessionLayer {
         self.attach(SliceKey { slot, incarnation: 0 });
     }
 
-    /// Runs the session on what its connection has for it. A reference is held.
-    pub(crate) fn run(&self, state: &mut SlotState) {
-        let base = core::ptr::from_mut(state) as usize;
-        let key = state.header.key;
-        let SlotState { header, tcp, session, scratch, .. } = state;
+    /// Runs the session on what one of its connections has for it. A reference is held. `others_send` = values that other connections are
+    /// sending must stay where they are.
+    pub(crate) fn run(&self, c: &mut Connection<'_>, others_send: bool) {
+        let key = c.header.key;
+        let Connection { base, header, tcp, served, scratch, session } = c;
         // SAFETY: the slice is plugged here and referenced, so its slot is mapped; this is the only use of its heap.
         let heap = unsafe { self.memory.heap(key.slot) };
-        let idle = self.idle_us > 0 && header.clock - session.active_at >= self.idle_us;
-        tcp.with_pipe(base, |pipe| {
+        let idle = self.idle_us > 0 && header.clock - served.active_at >= self.idle_us;
+        tcp.with_pipe(*base, |pipe| {
             pipe.close_if_wanted();
-            let active = match session.kind() {
+            let active = match served.kind() {
                 Some(SessionKind::Http) => {
-                    let (before, mut extent) = (session.http.requests, session.http.heap_extent);
+                    let (before, mut extent) = (session.requests, session.heap_extent);
                     let generation = self.memory.refs().word(key.slot).generation();
                     let (node, clock, faults) = (self.node, header.clock, self.faults);
-                    let place = Place { key, generation, node, draw: self.draw(), clock, faults };
+                    let place = Place { key, generation, node, draw: self.draw(), clock, faults, others_send };
                     let heap = SliceHeap::new(heap, &mut extent);
-                    Exchange { state: &mut session.http, scratch, heap, pipe, place }.run();
-                    session.http.heap_extent = extent;
-                    before != session.http.requests || !session.http.idle()
+                    let mut exchange = Exchange {
+                        state: session,
+                        connection: &mut served.http,
+                        scratch,
+                        heap,
+                        pipe,
+                        place,
+                        waits: false,
+                    };
+                    served.waits = u32::from(exchange.run());
+                    session.heap_extent = extent;
+                    before != session.requests || !served.http.idle()
                 }
-                Some(SessionKind::Stream) => session.stream.run(pipe),
+                Some(SessionKind::Stream) => served.stream.run(pipe),
                 None => false,
             };
             if active {
-                session.active_at = header.clock;
+                served.active_at = header.clock;
             } else if idle && pipe.may_write() {
-                match session.kind() {
-                    Some(SessionKind::Http) => session.http.close(pipe),
-                    _ => session.stream.close(pipe),
+                match served.kind() {
+                    Some(SessionKind::Http) => served.http.close(pipe),
+                    _ => served.stream.close(pipe),
                 }
             }
         });
+    }
+
+    /// One of the session's connections is over, others are not.
+    pub(crate) fn end_connection(&self, c: &mut Connection<'_>) {
+        let mut extent = c.session.heap_extent;
+        // SAFETY: as in `run`.
+        let heap = unsafe { self.memory.heap(c.header.key.slot) };
+        c.served.http.give_up(&mut SliceHeap::new(heap, &mut extent));
+        c.session.heap_extent = extent;
     }
 
     /// A number that this guest has not drawn before. Odd steps: 2^64 draws until it repeats.
@@ -94,9 +113,9 @@ impl SessionLayer {
 
     /// Slice clock at which the session has something to do though nothing came: it is idle for too long, or a tick is due. What
     /// could not be done at its time waits for what hinders it, not for a time.
-    pub(crate) fn wake_at(&self, state: &SlotState) -> Option<i64> {
-        let idle = (self.idle_us > 0).then(|| state.session.active_at + self.idle_us);
-        [idle, state.session.http.wake_at()].into_iter().flatten().filter(|at| *at > state.header.clock).min()
+    pub(crate) fn wake_at(&self, c: &Connection<'_>) -> Option<i64> {
+        let idle = (self.idle_us > 0).then(|| c.served.active_at + self.idle_us);
+        [idle, c.served.http.wake_at()].into_iter().flatten().filter(|at| *at > c.header.clock).min()
     }
 }
 
@@ -130,12 +149,15 @@ impl CapsuleList for SessionLayer {
         }
         let state = self.memory.state(slot).ok_or(SliceError::Unknown { id })?;
         // SAFETY: the TCP capsule, on which this one depends, was plugged before and has checked that this image made the slot.
-        let session = unsafe { &(*state).session };
-        session.kind().ok_or(refused("no session's state"))?;
-        if session.heap_extent() != 0 {
+        let mut slice = unsafe { SliceSlot::new(state) };
+        for place in slice.header().open_places() {
+            slice.connection(place).served.kind().ok_or(refused("no session's state"))?;
+        }
+        let extent = slice.connection(0).session.heap_extent;
+        if extent != 0 {
             // SAFETY: the slot is mapped, and nobody else is using its heap.
             let heap = Heap::attach(unsafe { self.memory.heap(slot) }).map_err(|_| refused("its heap is damaged"))?;
-            if heap.extent() != session.heap_extent() as usize {
+            if heap.extent() != extent as usize {
                 return Err(refused("its heap is not as long as it says"));
             }
         }
@@ -151,6 +173,6 @@ impl CapsuleList for SessionLayer {
         let slot = u32::try_from(handle.0).unwrap_or(u32::MAX);
         let Some(state) = self.memory.state(slot) else { return };
         // SAFETY: a reference ends, so the slot holds a slice of this guest; nobody borrows its state across this call.
-        self.memory.put_ref(slot, || unsafe { (*state).meta() });
+        self.memory.put_ref(slot, || unsafe { SliceSlot::new(state) }.meta());
     }
 }

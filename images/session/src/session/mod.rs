@@ -5,4 +5,4 @@ mod state;
 mod stream;
 
 pub(crate) use layer::SessionLayer;
-pub(crate) use state::{SessionKind, SessionState};
+pub(crate) use state::{ServedState, SessionKind};

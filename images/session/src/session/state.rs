@@ -1,6 +1,6 @@
-//! The session capsule's state in the slot.
+//! What the session capsule keeps of one connection.
 
-use crate::http::HttpState;
+use crate::http::HttpConnection;
 use crate::session::stream::StreamState;
 
 /// What is served.
@@ -13,21 +13,23 @@ pub(crate) enum SessionKind {
     Stream = 2,
 }
 
-/// State of one session.
+/// How far the service of one connection is.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(crate) struct SessionState {
+pub(crate) struct ServedState {
     /// [`SessionKind`] as a number: any bytes may be looked at.
     kind: u32,
+    /// 1: a request waits until another connection has sent a value.
+    pub waits: u32,
     /// Slice clock of the last request, or of the start.
     pub active_at: i64,
-    pub http: HttpState,
+    pub http: HttpConnection,
     pub stream: StreamState,
 }
 
-impl SessionState {
+impl ServedState {
     pub(crate) const fn new(kind: SessionKind, clock: i64) -> Self {
-        Self { kind: kind as u32, active_at: clock, http: HttpState::new(), stream: StreamState::new() }
+        Self { kind: kind as u32, waits: 0, active_at: clock, http: HttpConnection::new(), stream: StreamState::new() }
     }
 
     pub(crate) const fn kind(&self) -> Option<SessionKind> {
@@ -36,16 +38,5 @@ impl SessionState {
             2 => Some(SessionKind::Stream),
             _ => None,
         }
-    }
-    /// A request body is being read: the scratch beside this is state too.
-    pub(crate) const fn reads_body(&self) -> bool {
-        self.http.reads_body()
-    }
-    /// Bytes of the heap, from its start, that are state.
-    pub(crate) const fn heap_extent(&self) -> u32 {
-        self.http.heap_extent
-    }
-    pub(crate) const fn requests(&self) -> u64 {
-        self.http.requests
     }
 }

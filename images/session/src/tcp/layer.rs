@@ -1,17 +1,19 @@
 //! The TCP layer of this guest: all connections that are attached here.
 
 use crate::clock::{MS, SECOND};
-use crate::flows::FlowTable;
+use crate::flows::{ClientTable, FlowTable};
 use crate::frame::{FIN, HEADERS_MAX, RST, SYN, Segment};
 use crate::host::Host;
 use crate::memory::Memory;
-use crate::slot::{MAGIC, SlotState, TCP_LAYER};
+use crate::slice_slot::{Connection, SliceSlot};
+use crate::slot::{MAGIC, TCP_LAYER};
 use crate::tcp::TcpState;
 use crate::tcp::state::{ACK_DELAY_MS, phase};
 use crate::wire::{OnePacket, Wire};
 use alloc::vec;
 use alloc::vec::Vec;
 use escape_abi::message::Flow;
+use escape_abi::meta::CONNECTIONS_MAX;
 use escape_capsule::{CapsuleHandle, CapsuleId, CapsuleList, LayerId, SliceError, SliceKey};
 use smoltcp::iface::{Config, Interface, PollResult};
 use smoltcp::socket::tcp::State;
@@ -48,7 +50,9 @@ struct Attached {
     incarnation: u64,
     /// The slice's clock minus this guest's, us.
     offset: i64,
-    flow: Flow,
+    flows: [Option<Flow>; CONNECTIONS_MAX],
+    /// Whose the flows are, and were.
+    client: [u8; 4],
     /// Guest time of the last challenge.
     challenged_at: i64,
 }
@@ -64,6 +68,8 @@ pub(crate) enum TcpEvent<'a> {
     Plugged,
     /// Ask the peer where it is.
     Challenge,
+    /// What the session waited for is there.
+    Resume,
 }
 
 /// The layer.
@@ -73,6 +79,9 @@ pub(crate) struct TcpLayer<H: Host> {
     pub flows: FlowTable,
     memory: Memory,
     attached: Vec<Attached>,
+    n_attached: usize,
+    /// Where the slice of a client address is, if there are slices per client.
+    pub clients: ClientTable,
     image_id: u64,
     seed: u64,
     ip: [u8; 4],
@@ -87,6 +96,8 @@ impl<H: Host> TcpLayer<H> {
             flows: FlowTable::new(seed.rotate_left(17)),
             memory,
             attached: vec![Attached::default(); memory.n_slots() as usize],
+            n_attached: 0,
+            clients: ClientTable::new(seed.rotate_left(41)),
             image_id,
             seed,
             ip,
@@ -104,28 +115,59 @@ impl<H: Host> TcpLayer<H> {
         self.attached.get(slot as usize).map(|a| a.incarnation).filter(|i| *i != 0)
     }
 
-    /// Attaches a connection; its flow must be free.
-    pub(crate) fn attach(&mut self, key: SliceKey, flow: Flow, clock: i64) -> bool {
+    /// Attaches a slice, without a connection yet. Its slot must be free.
+    pub(crate) fn attach(&mut self, key: SliceKey, clock: i64) -> bool {
         let now = self.wire.host.now_us();
-        let Some(place) = self.attached.get_mut(key.slot as usize) else { return false };
-        if place.incarnation != 0 || key.incarnation == 0 || !self.flows.insert(flow, key.slot) {
+        let Some(entry) = self.attached.get_mut(key.slot as usize) else { return false };
+        if entry.incarnation != 0 || key.incarnation == 0 {
             return false;
         }
-        *place = Attached {
+        *entry = Attached {
             incarnation: key.incarnation,
             offset: clock.wrapping_sub(now),
-            flow,
+            flows: [None; CONNECTIONS_MAX],
+            client: [0; 4],
             challenged_at: now - CHALLENGE_EVERY,
         };
+        self.n_attached += 1;
         true
     }
 
-    /// Detaches a connection without looking at its slot.
-    pub(crate) fn detach(&mut self, slot: u32) {
-        if let Some(place) = self.attached.get_mut(slot as usize).filter(|a| a.incarnation != 0) {
-            self.flows.remove(place.flow);
-            *place = Attached::default();
+    /// Attaches a connection of an attached slice; its flow must be free.
+    pub(crate) fn attach_flow(&mut self, slot: u32, place: usize, flow: Flow) -> bool {
+        let Some(attached) = self.attached.get_mut(slot as usize).filter(|a| a.incarnation != 0) else { return false };
+        let Some(entry @ None) = attached.flows.get_mut(place) else { return false };
+        if !self.flows.insert(flow, slot, place) {
+            return false;
         }
+        (*entry, attached.client) = (Some(flow), flow.ip);
+        self.clients.insert(flow.ip, slot);
+        true
+    }
+
+    /// Detaches a connection: what still comes for it is for nobody.
+    pub(crate) fn detach_flow(&mut self, slot: u32, place: usize) {
+        let entry = self.attached.get_mut(slot as usize).and_then(|a| a.flows.get_mut(place));
+        if let Some(flow) = entry.and_then(Option::take) {
+            self.flows.remove(flow);
+        }
+    }
+
+    /// Detaches a slice without looking at its slot.
+    pub(crate) fn detach(&mut self, slot: u32) {
+        if let Some(entry) = self.attached.get_mut(slot as usize).filter(|a| a.incarnation != 0) {
+            for flow in entry.flows.iter().flatten() {
+                self.flows.remove(*flow);
+            }
+            self.clients.remove(entry.client, slot);
+            *entry = Attached::default();
+            self.n_attached -= 1;
+        }
+    }
+
+    /// Slices attached here.
+    pub(crate) const fn n_attached(&self) -> usize {
+        self.n_attached
     }
 
     /// A challenge may be sent now.
@@ -145,164 +187,164 @@ impl<H: Host> TcpLayer<H> {
     }
 
     /// Before every poll of a slice: its clock, its timestamp, its peer's address.
-    pub(crate) fn enter(&mut self, state: &mut SlotState) {
-        let slot = state.header.key.slot as usize;
+    pub(crate) fn enter(&mut self, c: &mut Connection<'_>) {
+        let slot = c.header.key.slot as usize;
         let offset = self.attached.get(slot).map_or(0, |a| a.offset);
-        state.header.advance(self.wire.host.now_us(), offset);
-        let ms = (state.header.clock / MS) as u32; // modulo 2^32, as timestamps are
-        TcpState::set_tsval(state.header.ts_base.wrapping_add(ms));
-        self.wire.begin(state.header.peer_mac);
+        c.header.advance(self.wire.host.now_us(), offset);
+        let ms = (c.header.clock / MS) as u32; // modulo 2^32, as timestamps are
+        TcpState::set_tsval(c.tcp.ts_base.wrapping_add(ms));
+        self.wire.begin(c.tcp.peer_mac);
     }
 
     /// What the event asks of TCP, before the session runs. Returns whether something was sent again.
-    pub(crate) fn handle(&mut self, state: &mut SlotState, event: TcpEvent<'_>) -> bool {
+    pub(crate) fn handle(&mut self, c: &mut Connection<'_>, event: TcpEvent<'_>) -> bool {
         match event {
             TcpEvent::Segment(s) => {
-                state.tcp.note_segment(s, state.header.clock);
-                if fin_alone_again(&mut state.tcp, s) {
+                c.tcp.note_segment(s, c.header.clock);
+                if fin_alone_again(c.tcp, s) {
                     return false;
                 }
                 let mut headers = [0; HEADERS_MAX];
-                let bare = if fin_behind_known(&state.tcp, s) { s.behind_payload(&mut headers) } else { None };
-                let now = Instant::from_micros(state.header.stack_now());
+                let bare = if fin_behind_known(c.tcp, s) { s.behind_payload(&mut headers) } else { None };
+                let now = Instant::from_micros(c.stack_now());
                 let mut device = OnePacket { packet: Some(bare.unwrap_or(s.packet)), wire: &mut self.wire };
-                state.tcp.with_set(|set| self.iface.poll_ingress_single(now, &mut device, set));
+                c.tcp.with_set(|set| self.iface.poll_ingress_single(now, &mut device, set));
                 false
             }
-            TcpEvent::Timer => self.timers(state),
+            TcpEvent::Timer => self.timers(c),
             TcpEvent::Plugged => {
-                state.tcp.reattach();
-                if outstanding(&mut state.tcp) {
-                    return self.force_output(state);
+                c.tcp.reattach();
+                if outstanding(c.tcp) {
+                    return self.force_output(c);
                 }
-                state.tcp.greet_at =
-                    state.header.clock + GREET_AFTER + i64::from(state.header.key.slot % GREET_SPREAD) * MS;
+                c.tcp.greet_at = c.header.clock + GREET_AFTER + i64::from(c.header.key.slot % GREET_SPREAD) * MS;
                 false
             }
             TcpEvent::Challenge => {
-                self.probe(state);
+                self.probe(c);
                 false
             }
+            TcpEvent::Resume => false,
         }
     }
 
-    fn timers(&mut self, state: &mut SlotState) -> bool {
-        let clock = state.header.clock;
-        let silence = clock - state.tcp.heard_at;
-        let give_up = match state.tcp.phase {
-            phase::EMBRYONIC => clock - state.tcp.since >= EMBRYONIC,
-            phase::HALF_CLOSED => clock - state.tcp.since >= HALF_CLOSED_MAX,
-            _ => silence >= SILENCE_MAX || (state.tcp.probes >= PROBES_MAX && silence >= probe_at(PROBES_MAX)),
+    fn timers(&mut self, c: &mut Connection<'_>) -> bool {
+        let clock = c.header.clock;
+        let silence = clock - c.tcp.heard_at;
+        let give_up = match c.tcp.phase {
+            phase::EMBRYONIC => clock - c.tcp.since >= EMBRYONIC,
+            phase::HALF_CLOSED => clock - c.tcp.since >= HALF_CLOSED_MAX,
+            _ => silence >= SILENCE_MAX || (c.tcp.probes >= PROBES_MAX && silence >= probe_at(PROBES_MAX)),
         };
         if give_up {
-            state.tcp.abandoned = 1;
+            c.tcp.abandoned = 1;
             return false;
         }
-        if state.tcp.retransmit.due_at != 0 && clock >= state.tcp.retransmit.due_at {
-            return self.force_output(state);
+        if c.tcp.retransmit.due_at != 0 && clock >= c.tcp.retransmit.due_at {
+            return self.force_output(c);
         }
-        if state.tcp.greet_at != 0 && clock >= state.tcp.greet_at {
-            state.tcp.greet_at = 0;
-            self.probe(state);
+        if c.tcp.greet_at != 0 && clock >= c.tcp.greet_at {
+            c.tcp.greet_at = 0;
+            self.probe(c);
         }
-        if state.tcp.retransmit.due_at == 0 && silence >= probe_at(state.tcp.probes) {
-            state.tcp.probes += 1;
-            self.probe(state);
+        if c.tcp.retransmit.due_at == 0 && silence >= probe_at(c.tcp.probes) {
+            c.tcp.probes += 1;
+            self.probe(c);
         }
         false
     }
 
     /// All output that smoltcp has now.
-    pub(crate) fn egress(&mut self, state: &mut SlotState) {
-        let now = Instant::from_micros(state.header.stack_now());
+    pub(crate) fn egress(&mut self, c: &mut Connection<'_>) {
+        let now = Instant::from_micros(c.stack_now());
         let mut device = OnePacket { packet: None, wire: &mut self.wire };
-        state.tcp.with_set(|set| while self.iface.poll_egress(now, &mut device, set) != PollResult::None {});
+        c.tcp.with_set(|set| while self.iface.poll_egress(now, &mut device, set) != PollResult::None {});
     }
 
     /// Sends at once whatever the peer may have missed: unacknowledged bytes, SYN or FIN, or else the present ACK and window.
     /// Egress was drained before. Returns whether something that occupies sequence space was sent again.
-    fn force_output(&mut self, state: &mut SlotState) -> bool {
-        if !outstanding(&mut state.tcp) {
-            self.probe(state);
+    fn force_output(&mut self, c: &mut Connection<'_>) -> bool {
+        if !outstanding(c.tcp) {
+            self.probe(c);
             return false;
         }
         let before = self.wire.emitted;
         // Perhaps a delayed ACK first, then the retransmission or window probe.
         for _ in 0..JUMPS_MAX {
-            if !self.jump(state) || self.wire.emitted.seq_frames > before.seq_frames {
+            if !self.jump(c) || self.wire.emitted.seq_frames > before.seq_frames {
                 break;
             }
         }
         if self.wire.emitted.frames == before.frames {
             // smoltcp has no timer although something is out: its retransmission fell due while the window was closed, and the update
             // that opens the window was lost. The answer to a probe brings it.
-            self.keep_alive(state);
+            self.keep_alive(c);
         }
         true
     }
 
     /// Lets smoltcp's clock jump to its next deadline and sends what it has then. `false` = it has no deadline.
-    fn jump(&mut self, state: &mut SlotState) -> bool {
-        let now = Instant::from_micros(state.header.stack_now());
-        let Some(at) = state.tcp.with_set(|set| self.iface.poll_at(now, set)) else { return false };
-        state.header.skew += (at - now).total_micros() as i64 * i64::from(at > now);
-        self.egress(state);
+    fn jump(&mut self, c: &mut Connection<'_>) -> bool {
+        let now = Instant::from_micros(c.stack_now());
+        let Some(at) = c.tcp.with_set(|set| self.iface.poll_at(now, set)) else { return false };
+        c.tcp.skew += (at - now).total_micros() as i64 * i64::from(at > now);
+        self.egress(c);
         true
     }
 
     /// Sends one old byte with the present ACK and window: the peer's answer tells where it is (RFC 9293, 3.8.4).
-    fn probe(&mut self, state: &mut SlotState) {
+    fn probe(&mut self, c: &mut Connection<'_>) {
         let can = |s: State| matches!(s, State::Established | State::CloseWait | State::FinWait2);
-        if state.tcp.with_socket(|s| can(s.state())) {
-            self.keep_alive(state);
+        if c.tcp.with_socket(|s| can(s.state())) {
+            self.keep_alive(c);
         }
     }
 
-    fn keep_alive(&mut self, state: &mut SlotState) {
+    fn keep_alive(&mut self, c: &mut Connection<'_>) {
         let before = self.wire.emitted.frames;
-        self.wire.probing = Some(state.tcp.retransmit.una());
+        self.wire.probing = Some(c.tcp.retransmit.una());
         // smoltcp sends a keep-alive at once when the option is set; a long interval keeps it from sending another.
-        state.tcp.with_socket(|s| s.set_keep_alive(Some(Duration::from_secs(3600))));
-        self.egress(state);
+        c.tcp.with_socket(|s| s.set_keep_alive(Some(Duration::from_secs(3600))));
+        self.egress(c);
         // Not at once if its timer is still set: for a retransmission that is not needed any more, or since our last probe.
         for _ in 0..JUMPS_MAX {
-            if self.wire.emitted.frames > before || !self.jump(state) {
+            if self.wire.emitted.frames > before || !self.jump(c) {
                 break;
             }
         }
-        state.tcp.with_socket(|s| s.set_keep_alive(None));
+        c.tcp.with_socket(|s| s.set_keep_alive(None));
         self.wire.probing = None;
     }
 
     /// After all output: brings the capsule's own state up to date. Returns whether the connection is over.
-    pub(crate) fn settle(&mut self, state: &mut SlotState, resent: bool) -> bool {
-        let base = core::ptr::from_mut(state) as usize;
-        let clock = state.header.clock;
-        state.tcp.note_emitted(&self.wire.emitted, clock);
-        let socket_state = state.tcp.observe(base);
-        if socket_state == State::TimeWait && state.tcp.owes_ack() {
+    pub(crate) fn settle(&mut self, c: &mut Connection<'_>, resent: bool) -> bool {
+        let base = c.base;
+        let clock = c.header.clock;
+        c.tcp.note_emitted(&self.wire.emitted, clock);
+        let socket_state = c.tcp.observe(base);
+        if socket_state == State::TimeWait && c.tcp.owes_ack() {
             // The slice ends here, so the ACK of the peer's FIN cannot wait for its delay.
-            state.header.skew += ACK_DELAY_MS as i64 * MS;
-            self.egress(state);
-            state.tcp.note_emitted(&self.wire.emitted, clock);
-            state.tcp.observe(base);
+            c.tcp.skew += ACK_DELAY_MS as i64 * MS;
+            self.egress(c);
+            c.tcp.note_emitted(&self.wire.emitted, clock);
+            c.tcp.observe(base);
         }
-        let out = outstanding(&mut state.tcp);
-        let snd_nxt = state.tcp.snd_nxt();
-        state.tcp.retransmit.arm(out, resent, snd_nxt, clock);
-        state.tcp.enter_phase(socket_state, clock);
+        let out = outstanding(c.tcp);
+        let snd_nxt = c.tcp.snd_nxt();
+        c.tcp.retransmit.arm(out, resent, snd_nxt, clock);
+        c.tcp.enter_phase(socket_state, clock);
         // Listening again = reset during the handshake.
         let over = matches!(socket_state, State::TimeWait | State::Closed | State::Listen);
-        over || state.tcp.abandoned != 0
+        over || c.tcp.abandoned != 0
     }
 
     /// When TCP wants to be run next, in guest time.
-    pub(crate) fn deadline(&mut self, state: &mut SlotState) -> i64 {
-        let (slot, clock) = (state.header.key.slot, state.header.clock);
+    pub(crate) fn deadline(&mut self, c: &mut Connection<'_>) -> i64 {
+        let (slot, clock) = (c.header.key.slot, c.header.clock);
         let offset = self.attached.get(slot as usize).map_or(0, |a| a.offset);
-        let stack_now = state.header.stack_now();
-        let poll = state.tcp.with_set(|set| self.iface.poll_at(Instant::from_micros(stack_now), set));
-        let tcp = &state.tcp;
+        let stack_now = c.stack_now();
+        let poll = c.tcp.with_set(|set| self.iface.poll_at(Instant::from_micros(stack_now), set));
+        let tcp = &*c.tcp;
         let mut at = match tcp.phase {
             phase::EMBRYONIC => tcp.since + EMBRYONIC,
             phase::HALF_CLOSED => tcp.since + HALF_CLOSED_MAX,
@@ -316,7 +358,7 @@ impl<H: Host> TcpLayer<H> {
         }
         if let Some(poll) = poll {
             // "At once" can only mean that the way out is full.
-            at = at.min((poll.total_micros() - state.header.skew).max(clock + MS));
+            at = at.min((poll.total_micros() - c.tcp.skew).max(clock + MS));
         }
         at.wrapping_sub(offset)
     }
@@ -331,6 +373,9 @@ impl<H: Host> TcpLayer<H> {
         }
         if header.image_id != self.image_id {
             return Err(WRONG_IMAGE);
+        }
+        if !header.places_ok() {
+            return Err("not connections of one slice");
         }
         Ok(())
     }
@@ -408,11 +453,19 @@ impl<H: Host> CapsuleList for TcpLayer<H> {
     fn plug_capsule(&mut self, id: CapsuleId, _: &[u8]) -> Result<CapsuleHandle, SliceError> {
         self.header_ok(id.slice).map_err(|why| SliceError::Refused { id, why })?;
         let state = self.memory.state(id.slice.slot).ok_or(SliceError::Unknown { id })?;
-        // SAFETY: as in `header_ok`.
-        let header = unsafe { (&raw const (*state).header).read() };
+        // SAFETY: `header_ok`, and the slot is not attached yet, or `attach` says so.
+        let mut slice = unsafe { SliceSlot::new(state) };
+        let header = *slice.header();
         // The slice's clock stood still since its last event: it goes on from there, whatever this guest's clock says.
-        if !self.attach(id.slice, header.flow, header.clock) {
+        if !self.attach(id.slice, header.clock) {
             return Err(SliceError::Taken { id });
+        }
+        for place in header.open_places() {
+            let flow = slice.connection(place).tcp.flow;
+            if !self.attach_flow(id.slice.slot, place, flow) {
+                self.detach(id.slice.slot);
+                return Err(SliceError::Taken { id });
+            }
         }
         Ok(CapsuleHandle(u64::from(id.slice.slot)))
     }
@@ -426,6 +479,6 @@ impl<H: Host> CapsuleList for TcpLayer<H> {
         let slot = u32::try_from(handle.0).unwrap_or(u32::MAX);
         let Some(state) = self.memory.state(slot) else { return };
         // SAFETY: `put_ref` ends a reference, so the slot holds a slice of this guest; nobody borrows its state across this call.
-        self.memory.put_ref(slot, || unsafe { (*state).meta() });
+        self.memory.put_ref(slot, || unsafe { SliceSlot::new(state) }.meta());
     }
 }

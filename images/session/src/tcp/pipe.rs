@@ -1,7 +1,6 @@
 //! A connection as the session sees it: bytes in, bytes out. What is read and written is counted for `put_ref`.
 
-use crate::slot::layout::TX_AT;
-use crate::tcp::state::write_position;
+use crate::tcp::state::{TxRing, write_position};
 use smoltcp::socket::tcp::{Socket, State};
 
 /// The byte streams of one connection.
@@ -10,7 +9,7 @@ pub(crate) struct Pipe<'a> {
     consumed: &'a mut u64,
     tx_end: &'a mut u32,
     close_wanted: &'a mut u32,
-    base: usize,
+    tx: TxRing,
 }
 
 impl<'a> Pipe<'a> {
@@ -19,9 +18,9 @@ impl<'a> Pipe<'a> {
         consumed: &'a mut u64,
         tx_end: &'a mut u32,
         close_wanted: &'a mut u32,
-        base: usize,
+        tx: TxRing,
     ) -> Self {
-        Self { socket, consumed, tx_end, close_wanted, base }
+        Self { socket, consumed, tx_end, close_wanted, tx }
     }
 
     /// Sends the FIN that waited, if all is acknowledged now.
@@ -112,7 +111,7 @@ impl<'a> Pipe<'a> {
         }
         *self.close_wanted = 0;
         // smoltcp tells the position no more once it takes no more data.
-        if let Some(at) = write_position(self.socket, self.base + TX_AT) {
+        if let Some(at) = write_position(self.socket, self.tx) {
             *self.tx_end = at;
         }
         self.socket.close();

@@ -2,11 +2,11 @@
 
 use crate::frame::{ACK, Segment};
 use crate::seq;
-use crate::slot::layout::{RX_AT, RX_SIZE, TX_AT, TX_SIZE};
+use crate::slot::Rings;
 use crate::tcp::retransmit::Retransmit;
 use crate::wire::Emitted;
 use core::sync::atomic::{AtomicU32, Ordering};
-use escape_abi::layout::SLOT_SIZE;
+use escape_abi::message::Flow;
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
@@ -31,8 +31,15 @@ pub(crate) struct RingPart {
 }
 
 /// State of one connection.
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct TcpState {
+    pub flow: Flow,
+    pub peer_mac: [u8; 6],
+    /// TCP timestamps are this plus the slice's clock in milliseconds.
+    pub ts_base: u32,
+    /// How far smoltcp's time is ahead of the slice's clock: the jumps that made it send early.
+    pub skew: i64,
+    pub rings: Rings,
     /// The socket. Its only pointers: into this slot's rings, and [`tsval`], which is set anew at plug.
     sockets: [SocketStorage<'static>; 1],
     pub retransmit: Retransmit,
@@ -82,15 +89,13 @@ impl TcpState {
     /// A listening socket in the slot at `base`: the SYN that it is fed next makes it that peer's.
     ///
     /// # Safety
-    /// `base` is the address of a mapped slot whose rings nobody else uses; the state must be kept in that slot.
-    pub(crate) unsafe fn new(base: *mut u8, syn: &Segment<'_>, clock: i64) -> Self {
-        // SAFETY: inside the slot, by `layout`; the caller vouches for the slot.
-        let (rx, tx): (&'static mut [u8], &'static mut [u8]) = unsafe {
-            (
-                core::slice::from_raw_parts_mut(base.add(RX_AT), RX_SIZE),
-                core::slice::from_raw_parts_mut(base.add(TX_AT), TX_SIZE),
-            )
+    /// `base` is the address of a mapped slot whose rings of that place nobody else uses; the state must be kept in that slot.
+    pub(crate) unsafe fn new(base: *mut u8, rings: Rings, syn: &Segment<'_>, ts_base: u32, clock: i64) -> Self {
+        let ring = |at: u32, size: u32| -> &'static mut [u8] {
+            // SAFETY: inside the slot, by `Rings::of`; the caller vouches for the slot.
+            unsafe { core::slice::from_raw_parts_mut(base.add(at as usize), size as usize) }
         };
+        let (rx, tx) = (ring(rings.rx_at, rings.rx_size), ring(rings.tx_at, rings.tx_size));
         let mut socket = Socket::new(SocketBuffer::new(rx), SocketBuffer::new(tx));
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(Some(Duration::from_millis(ACK_DELAY_MS)));
@@ -98,6 +103,11 @@ impl TcpState {
         // Fails for port 0 only, which is no service; the slice then ends with its first segment.
         let _ = socket.listen(syn.flow.service_port);
         let mut state = Self {
+            flow: syn.flow,
+            peer_mac: syn.peer_mac,
+            ts_base,
+            skew: 0,
+            rings,
             sockets: [SocketStorage::EMPTY],
             retransmit: Retransmit::default(),
             consumed: 0,
@@ -139,8 +149,9 @@ impl TcpState {
     /// The socket and the counters that a [`crate::tcp::Pipe`] keeps.
     pub(crate) fn with_pipe<R>(&mut self, base: usize, f: impl FnOnce(&mut crate::tcp::Pipe<'_>) -> R) -> R {
         let (mut consumed, mut tx_end, mut wanted) = (self.consumed, self.tx_end, self.close_wanted);
+        let tx = TxRing { base: base + self.rings.tx_at as usize, size: self.rings.tx_size };
         let r = self
-            .with_socket(|socket| f(&mut crate::tcp::Pipe::new(socket, &mut consumed, &mut tx_end, &mut wanted, base)));
+            .with_socket(|socket| f(&mut crate::tcp::Pipe::new(socket, &mut consumed, &mut tx_end, &mut wanted, tx)));
         (self.consumed, self.tx_end, self.close_wanted) = (consumed, tx_end, wanted);
         r
     }
@@ -203,7 +214,7 @@ impl TcpState {
         }
         let end = s.seq.wrapping_add(s.payload_len);
         // Out of reach of the window: smoltcp drops it.
-        if s.payload_len > 0 && end.wrapping_sub(self.rcv_nxt()) as usize <= RX_SIZE {
+        if s.payload_len > 0 && end.wrapping_sub(self.rcv_nxt()) <= self.rings.rx_size {
             self.furthest = seq::later(self.furthest, end);
         }
     }
@@ -227,12 +238,14 @@ impl TcpState {
     /// Looks where the rings' live parts are now. `base` is the slot's address. smoltcp does not tell, but lends its buffers:
     /// the address of what it lends is the position.
     pub(crate) fn observe(&mut self, base: usize) -> State {
-        let (rx_base, tx_base) = (base + RX_AT, base + TX_AT);
+        let Rings { rx_at, rx_size, tx_at, tx_size } = self.rings;
+        let rx_base = base + rx_at as usize;
+        let tx_ring = TxRing { base: base + tx_at as usize, size: tx_size };
         let mut tx_end = self.tx_end;
         let (state, unread, rx_start, tx_len) = self.with_socket(|s| {
             // Before `send` below, which moves an empty ring to its start.
             let rx_start = s.recv(|b| (0, b.as_ptr() as usize)).ok();
-            tx_end = write_position(s, tx_base).unwrap_or(tx_end);
+            tx_end = write_position(s, tx_ring).unwrap_or(tx_end);
             (s.state(), s.recv_queue() as u32, rx_start, s.send_queue() as u32)
         });
         self.tx_end = tx_end;
@@ -240,10 +253,10 @@ impl TcpState {
         if matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait) {
             self.fin_received = 1;
         }
-        self.tx = RingPart { start: tx_end.wrapping_sub(tx_len) % TX_SIZE as u32, len: tx_len };
+        self.tx = RingPart { start: tx_end.wrapping_sub(tx_len) % tx_size, len: tx_len };
         // Without a position nothing can be read any more: neither in order nor out of order.
         self.rx = rx_start.map_or(RingPart::default(), |at| RingPart {
-            start: (at - rx_base) as u32 % RX_SIZE as u32,
+            start: (at - rx_base) as u32 % rx_size,
             len: unread + self.out_of_order_reach(),
         });
         state
@@ -253,14 +266,19 @@ impl TcpState {
     fn out_of_order_reach(&self) -> u32 {
         let next = self.rcv_nxt();
         let beyond = self.furthest.wrapping_sub(next);
-        if seq::before(next, self.furthest) { beyond.min(RX_SIZE as u32 - self.unread) } else { 0 }
+        if seq::before(next, self.furthest) { beyond.min(self.rings.rx_size - self.unread) } else { 0 }
     }
 }
 
-/// Where smoltcp puts the next byte to send, from the ring's start; `None` when it takes none any more.
-pub(crate) fn write_position(socket: &mut Socket<'static>, tx_base: usize) -> Option<u32> {
-    let at = socket.send(|b| (0, b.as_ptr() as usize)).ok()?;
-    Some((at - tx_base) as u32 % TX_SIZE as u32)
+/// A transmit ring in memory.
+#[derive(Clone, Copy)]
+pub(crate) struct TxRing {
+    base: usize,
+    size: u32,
 }
 
-const _: () = assert!(SLOT_SIZE.is_multiple_of(4096) && TX_SIZE.is_power_of_two() && RX_SIZE.is_power_of_two());
+/// Where smoltcp puts the next byte to send, from the ring's start; `None` when it takes none any more.
+pub(crate) fn write_position(socket: &mut Socket<'static>, ring: TxRing) -> Option<u32> {
+    let at = socket.send(|b| (0, b.as_ptr() as usize)).ok()?;
+    Some((at - ring.base) as u32 % ring.size)
+}

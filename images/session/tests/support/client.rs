@@ -46,6 +46,8 @@ pub struct Options {
     pub keep_alive: Option<u64>,
     /// After so many us without an answer it gives up.
     pub timeout: Option<u64>,
+    /// The number of the machine that it shares with other clients; `None` = one of its own.
+    pub home: Option<u32>,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             receive: 32 << 10,
             keep_alive: None,
             timeout: None,
+            home: None,
         }
     }
 }
@@ -136,7 +139,8 @@ pub fn client_tsval() -> u32 {
 
 impl Client {
     pub fn new(number: u32, service: u16, now: i64, seed: u64, options: Options, app: Box<dyn App>) -> Self {
-        let ip = [10, 1 + (number >> 16) as u8, (number >> 8) as u8, number as u8];
+        let machine = options.home.unwrap_or(number);
+        let ip = [10, 1 + (machine >> 16) as u8, (machine >> 8) as u8, machine as u8];
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = options.isn.map_or(seed, Seeds::for_isn);
         let mut device = Pipe { mtu: options.mtu, incoming: VecDeque::new(), outgoing: vec![] };
@@ -150,7 +154,7 @@ impl Client {
         socket.set_tsval_generator(options.timestamps.then_some(client_tsval));
         socket.set_keep_alive(options.keep_alive.map(Duration::from_micros));
         socket.set_timeout(options.timeout.map(Duration::from_micros));
-        let port = 20_000 + (seed % 40_000) as u16;
+        let port = 20_000 + (if options.home.is_some() { u64::from(number) } else { seed } % 40_000) as u16;
         let to = IpEndpoint::new(Ipv4Address::from(SERVER_IP).into(), service);
         socket.connect(iface.context(), to, port).unwrap();
         let mut sockets = SocketSet::new(Vec::leak(vec![SocketStorage::EMPTY]));

@@ -65,7 +65,7 @@ pub fn params(node: u32, n_slots: u32) -> BootParams {
         mac: SERVER_MAC,
         http_port: HTTP,
         stream_port: STREAM,
-        reserved: 0,
+        slice_per_client: 0,
         cmdline: [0; 256],
     }
 }

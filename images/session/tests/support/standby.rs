@@ -6,8 +6,8 @@ use super::oracle::Committed;
 use super::segment::before;
 use super::world::{Survives, World};
 use escape_abi::message::Flow;
-use escape_abi::meta::meta_flag;
-use escape_abi::{GuestMessage, HostMessage};
+use escape_abi::meta::{CONNECTIONS_MAX, ConnectionNumbers, connection_bit, meta_flag};
+use escape_abi::{GuestMessage, HostMessage, SlotMeta};
 
 /// A commit on its way to the standby and back.
 pub struct Commit {
@@ -16,6 +16,8 @@ pub struct Commit {
     frames: Vec<Vec<u8>>,
     images: Vec<(u32, Image)>,
     closed: Vec<(u32, u64)>,
+    /// Connections that ended while their slices go on.
+    ended: Vec<(u32, u64, Flow)>,
     /// Where the slices of its frames are when it is acknowledged.
     committed: Vec<(Flow, Committed)>,
     /// Inbound frames, counted from the start, that its images know.
@@ -27,21 +29,20 @@ impl World {
     pub(super) fn capture(&mut self) -> Commit {
         let (frames, messages) = self.guest.take();
         let (at, knows) = (self.now + self.commit_delay, self.frames_in);
-        let mut commit = Commit { at, frames, images: vec![], closed: vec![], committed: vec![], knows };
+        let mut commit = Commit { at, frames, images: vec![], closed: vec![], ended: vec![], committed: vec![], knows };
         let mut slots = Vec::new();
         for m in &messages {
             match *m {
-                GuestMessage::Bind { slot, incarnation, flow } => {
+                GuestMessage::Bind { slot, incarnation, flow, place } => {
                     self.bound.insert(flow, (slot, incarnation));
+                    self.places.insert((slot, incarnation, place as usize), flow);
                 }
                 GuestMessage::Changed { slot } => slots.push(slot),
                 GuestMessage::Close { slot, incarnation } => {
                     let meta = self.guest.control.meta(slot);
                     assert_eq!((meta.flags, meta.incarnation), (meta_flag::CLOSED, incarnation));
                     commit.closed.push((slot, incarnation));
-                    let last = Committed { incarnation, rcv_nxt: meta.rcv_nxt, snd_nxt: meta.snd_nxt };
-                    let flows = self.bound.iter().filter(|b| *b.1 == (slot, incarnation));
-                    commit.committed.extend(flows.map(|(flow, _)| (*flow, last)));
+                    commit.committed.extend(self.numbers(slot, &meta));
                 }
                 _ => {}
             }
@@ -57,16 +58,45 @@ impl World {
         slots.dedup();
         slots.retain(|slot| commit.closed.iter().all(|c| c.0 != *slot));
         for slot in slots {
-            let Some(flow) = self.bound.iter().find(|b| b.1.0 == slot).map(|b| *b.0) else { continue };
+            if self.bound.iter().all(|b| b.1.0 != slot) {
+                continue;
+            }
             let image = self.arena.capture(&self.guest.control, slot);
             self.captures += 1;
             self.captured_bytes += image.bytes() as u64;
-            let m = &image.meta;
-            let committed = Committed { incarnation: m.incarnation, rcv_nxt: m.rcv_nxt, snd_nxt: m.snd_nxt };
-            commit.committed.push((flow, committed));
+            commit.committed.extend(self.numbers(slot, &image.meta));
+            commit.ended.extend(self.ended_flows(slot, &image.meta).map(|f| (slot, image.meta.incarnation, f)));
             commit.images.push((slot, image));
         }
         commit
+    }
+
+    fn flows_with(&self, slot: u32, meta: &SlotMeta, bit: fn(usize) -> u32) -> impl Iterator<Item = (usize, Flow)> {
+        let (incarnation, bits) = (meta.incarnation, meta.connections);
+        let places = (0..CONNECTIONS_MAX).filter(move |place| bits & bit(*place) != 0);
+        places.map(move |place| (place, self.places[&(slot, incarnation, place)]))
+    }
+
+    /// Flows of connections that live in this state of a slice.
+    pub(super) fn open_flows(&self, slot: u32, meta: &SlotMeta) -> impl Iterator<Item = Flow> {
+        let ended = meta.connections;
+        let present = self.flows_with(slot, meta, connection_bit::present);
+        present.filter(move |(place, _)| ended & connection_bit::ended(*place) == 0).map(|(_, flow)| flow)
+    }
+
+    /// Flows of connections that have ended in it.
+    pub(super) fn ended_flows(&self, slot: u32, meta: &SlotMeta) -> impl Iterator<Item = Flow> {
+        self.flows_with(slot, meta, connection_bit::ended).map(|(_, flow)| flow)
+    }
+
+    fn numbers(&self, slot: u32, meta: &SlotMeta) -> Vec<(Flow, Committed)> {
+        let incarnation = meta.incarnation;
+        let committed = |place: usize| {
+            let ConnectionNumbers { rcv_nxt, snd_nxt } = meta.numbers[place];
+            Committed { incarnation, rcv_nxt, snd_nxt }
+        };
+        let present = self.flows_with(slot, meta, connection_bit::present);
+        present.map(|(place, flow)| (flow, committed(place))).collect()
     }
 
     /// The standby has the commit; returns the frames that may leave.
@@ -82,6 +112,11 @@ impl World {
             self.images.remove(&slot);
             self.bound.retain(|_, b| *b != (slot, incarnation));
             self.guest.server.on_message(HostMessage::SlotFree { slot, incarnation });
+        }
+        for (slot, incarnation, flow) in commit.ended {
+            if self.bound.remove(&flow).is_some() {
+                self.guest.server.on_message(HostMessage::ConnectionFree { slot, incarnation, flow });
+            }
         }
         while self.mirror.front().is_some_and(|(n, _)| *n <= commit.knows) {
             self.mirror.pop_front();

@@ -41,6 +41,8 @@ pub struct World {
     pub images: BTreeMap<u32, Image>,
     pub committed: HashMap<Flow, Committed>,
     pub bound: HashMap<Flow, (u32, u64)>,
+    /// The last flow of each place of a slice.
+    pub(super) places: HashMap<(u32, u64, usize), Flow>,
     pub messages: Vec<GuestMessage>,
     pub loss_percent: u64,
     pub duplicate_percent: u64,
@@ -126,10 +128,21 @@ impl World {
         Self::with_server_seed(rng, guest_seed, n_slots)
     }
 
+    /// A world in which all connections of a client address are one slice.
+    pub fn shared(seed: u64, n_slots: u32) -> Self {
+        let mut rng = Rng(seed);
+        let guest_seed = rng.next();
+        Self::with_params(rng, guest_seed, BootParams { slice_per_client: 1, ..params(1, n_slots) })
+    }
+
     /// `guest_seed` decides the first guest's initial sequence numbers.
-    pub fn with_server_seed(mut rng: Rng, guest_seed: u64, n_slots: u32) -> Self {
+    pub fn with_server_seed(rng: Rng, guest_seed: u64, n_slots: u32) -> Self {
+        Self::with_params(rng, guest_seed, params(1, n_slots))
+    }
+
+    fn with_params(mut rng: Rng, guest_seed: u64, params: BootParams) -> Self {
+        let n_slots = params.n_slots;
         let arena = Arena::new(n_slots);
-        let params = params(1, n_slots);
         let offset = rng.below(1_000_000) as i64 * SECOND;
         let mut guest = Guest::new(&params, guest_seed, &arena, offset);
         for first in (0..n_slots).step_by(64) {
@@ -152,6 +165,7 @@ impl World {
             images: BTreeMap::new(),
             committed: HashMap::new(),
             bound: HashMap::new(),
+            places: HashMap::new(),
             messages: Vec::new(),
             loss_percent: 0,
             duplicate_percent: 0,
@@ -310,7 +324,11 @@ impl World {
         self.guest.set_time(self.now);
         let images: Vec<(u32, Image)> = self.images.iter().map(|(s, i)| (*s, i.clone())).collect();
         // Which flow a slice has is known from its first life.
-        self.bound.retain(|_, b| images.iter().any(|(slot, i)| (*slot, i.meta.incarnation) == *b));
+        self.bound.clear();
+        for (slot, image) in &images {
+            let flows: Vec<Flow> = self.open_flows(*slot, &image.meta).collect();
+            self.bound.extend(flows.into_iter().map(|flow| (flow, (*slot, image.meta.incarnation))));
+        }
         for first in (0..n_slots).step_by(64) {
             self.guest.lease(first, 1 + self.failovers);
         }
@@ -321,6 +339,9 @@ impl World {
             self.guest.control.set_word(slot, SlotWord::new(image.generation, 0));
             self.guest.server.on_message(HostMessage::Plug { slot, incarnation });
             plugs.push(GuestMessage::Plugged { slot, incarnation, status: 0 });
+            for flow in self.ended_flows(slot, &image.meta).collect::<Vec<_>>() {
+                self.guest.server.on_message(HostMessage::ConnectionFree { slot, incarnation, flow });
+            }
         }
         drop(lock);
         let said = &self.guest.server.host().messages;

@@ -24,6 +24,7 @@ fn options(rng: &mut Rng) -> Options {
         receive: [2000, 8000, 32_000, 60_000][rng.below(4) as usize],
         keep_alive: rng.chance(20).then_some(500_000),
         timeout: None,
+        home: None,
     }
 }
 

@@ -42,6 +42,7 @@ fn freestanding(file: ImageFile) -> Result<SoloConfig, CommandError> {
         http_port: file.http_port,
         stream_port: file.stream_port,
         idle_timeout_s: file.idle_timeout_s,
+        slice_per_client: false,
         cmdline: file.cmdline,
     };
     Ok(SoloConfig {

@@ -11,7 +11,7 @@ use escape_orchestrator::{DetectionTiming, EdgeProcessConfig, NodePorts, Orchest
 use super::node_entry::NodeEntry;
 use super::operator_config::OperatorConfig;
 use super::replication_file::ReplicationFile;
-use super::sections::FREESTANDING;
+use super::sections::{FREESTANDING, SlicePer};
 
 impl ReplicationFile {
     /// The orchestrator's configuration.
@@ -54,6 +54,7 @@ impl ReplicationFile {
             service_ip: self.service.ip,
             service_mac: self.service.mac.0,
             tcp_ports: vec![self.service.http_port, self.service.stream_port],
+            slice_per_client: self.service.slice_per == SlicePer::Client,
             learned_expiry_s: self.edge.learned_expiry_s,
             real_time: true,
             events: self.events_place(),
@@ -105,6 +106,7 @@ impl ReplicationFile {
             http_port: service.http_port,
             stream_port: service.stream_port,
             idle_timeout_s: service.idle_timeout_s,
+            slice_per_client: service.slice_per == SlicePer::Client,
         }
     }
 

@@ -103,6 +103,7 @@ fn every_key_arrives_at_the_node() {
         ("http_port = 81", "service.http_port", "81"),
         ("stream_port = 82", "service.stream_port", "82"),
         ("idle_timeout_s = 7", "service.idle_timeout_s", "7"),
+        ("slice_per = \"client\"", "service.slice_per_client", "true"),
         ("heartbeat_ms = 4", "timing.heartbeat_ms", "4"),
         ("suspect_after_ms = 50", "timing.suspect_after_ms", "50"),
         ("progress_timeout_ms = 200", "timing.progress_timeout_ms", "200"),
@@ -162,6 +163,7 @@ fn every_key_arrives_at_the_edge() {
         ("edge_metrics = \"10.0.0.1:1\"", "metrics", "\"10.0.0.1:1\""),
         ("edge = \"10.0.0.1:1\"", "listen", "\"10.0.0.1:1\""),
         ("http_port = 81", "tcp_ports", "[81, 9000]"),
+        ("slice_per = \"client\"", "slice_per_client", "true"),
         ("edge_port = \"p9\"", "ports", "[{ data = \"p9\", mirror = \"node1m\", node = 1 }"),
         ("edge_mirror = \"p9\"", "ports", "[{ data = \"node1\", mirror = \"p9\", node = 1 }"),
     ];

@@ -69,6 +69,19 @@ pub struct Service {
     pub stream_port: u16,
     /// Seconds without a request after which a session is closed; 0 = never.
     pub idle_timeout_s: u32,
+    /// What makes a slice.
+    pub slice_per: SlicePer,
+}
+
+/// `[service] slice_per`: what makes a slice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlicePer {
+    /// Every connection is a slice of its own.
+    #[default]
+    Connection,
+    /// All connections of a client address are one slice, and share its session.
+    Client,
 }
 
 impl Default for Service {
@@ -79,6 +92,7 @@ impl Default for Service {
             http_port: 80,
             stream_port: 9_000,
             idle_timeout_s: 300,
+            slice_per: SlicePer::Connection,
         }
     }
 }

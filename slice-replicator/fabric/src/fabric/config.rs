@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{FabricError, Flow, GroupPlace};
+use super::{FabricError, Flow, GroupPlace, PlaceBy};
 use crate::{GroupId, MacAddress, NodeId};
 
 /// A node's two interfaces in the edge's namespace.
@@ -33,6 +33,8 @@ pub struct FabricConfig {
     pub tcp_ports: Vec<u16>,
     /// Seed of the hash that chooses a new flow's bucket; keep it secret, or a client can choose its bucket.
     pub hash_seed: u32,
+    /// What of a new flow is hashed.
+    pub place_by: PlaceBy,
     /// When an entry learned from a SYN expires, unless its owner confirms it by [`super::Fabric::set_flows`]; so a SYN
     /// flood cannot fill the table for good. `None`: entries stay until deleted.
     pub learned_expiry: Option<Duration>,
@@ -52,6 +54,7 @@ impl FabricConfig {
             service_mac,
             tcp_ports: tcp_ports.to_vec(),
             hash_seed: 0,
+            place_by: PlaceBy::Flow,
             learned_expiry: None,
             revoke: true,
         }

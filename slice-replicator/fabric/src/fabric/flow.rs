@@ -25,6 +25,13 @@ impl Flow {
         Self { client: SocketAddrV4::new(client, client_port), service_port }
     }
 
+    /// The part of the flow that chooses its bucket.
+    fn place_key(&self, by: PlaceBy) -> ([u8; KEY_LEN], usize) {
+        let mut key = self.key();
+        key[by.key_len()..].fill(0);
+        (key, by.key_len())
+    }
+
     /// The key as nf_tables lays it in registers: network order, each port alone in a register, zero-padded.
     pub(super) fn key(&self) -> [u8; KEY_LEN] {
         let [a, b, c, d] = self.client.ip().octets();
@@ -44,11 +51,32 @@ impl Flow {
     }
 }
 
-/// The bucket, `0..4096`, that the kernel's placement rule chooses for a new flow: `jhash` over the key's three registers,
-/// scaled by `reciprocal_scale` (`net/netfilter/nft_hash.c`).
-pub fn bucket_of(flow: &Flow, seed: u32) -> u16 {
-    let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3] = flow.key();
-    let start = JHASH_INITVAL.wrapping_add(KEY_LEN as u32).wrapping_add(seed);
+/// What of a new flow chooses its bucket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PlaceBy {
+    /// All of it: every connection is placed for itself.
+    #[default]
+    Flow,
+    /// The client's address alone: its connections come together, where they share a slice.
+    Client,
+}
+
+impl PlaceBy {
+    /// Bytes of a flow's key that are looked at.
+    pub(super) const fn key_len(self) -> usize {
+        match self {
+            Self::Flow => KEY_LEN,
+            Self::Client => 4,
+        }
+    }
+}
+
+/// The bucket, `0..4096`, that the kernel's placement rule chooses for a new flow: `jhash` over the key's three registers, or
+/// over the first alone, scaled by `reciprocal_scale` (`net/netfilter/nft_hash.c`).
+pub fn bucket_of(flow: &Flow, seed: u32, by: PlaceBy) -> u16 {
+    let ([a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3], len) = flow.place_key(by);
+    // jhash adds the words that there are to a common start; those that there are not are zero here.
+    let start = JHASH_INITVAL.wrapping_add(len as u32).wrapping_add(seed);
     let a = start.wrapping_add(u32::from_le_bytes([a0, a1, a2, a3]));
     let b = start.wrapping_add(u32::from_le_bytes([b0, b1, b2, b3]));
     let c = start.wrapping_add(u32::from_le_bytes([c0, c1, c2, c3]));
@@ -86,7 +114,7 @@ mod tests {
         let mut used = vec![0u32; usize::from(BUCKETS)];
         for port in 0..=u16::MAX {
             let flow = Flow::new(Ipv4Addr::new(10, 0, 0, 1), port, 80);
-            used[usize::from(bucket_of(&flow, 0x5eed))] += 1;
+            used[usize::from(bucket_of(&flow, 0x5eed, PlaceBy::Flow))] += 1;
         }
         // 16 each on average; a hash that ignores a field fails by far.
         assert!(
@@ -95,5 +123,14 @@ mod tests {
             used.iter().min(),
             used.iter().max()
         );
+    }
+
+    #[test]
+    fn connections_of_one_client_are_placed_together() {
+        let bucket =
+            |client: u8, port| bucket_of(&Flow::new(Ipv4Addr::new(10, 0, 0, client), port, 80), 7, PlaceBy::Client);
+        assert!((1..1000).all(|port| bucket(1, port) == bucket(1, 0)));
+        let used: std::collections::BTreeSet<_> = (0..=255).map(|client| bucket(client, 5)).collect();
+        assert!(used.len() > 200, "{}", used.len());
     }
 }

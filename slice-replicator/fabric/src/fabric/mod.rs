@@ -22,7 +22,7 @@ mod ruleset;
 pub use config::{Contents, FabricConfig, Port};
 pub use counters::FabricCounters;
 pub use error::FabricError;
-pub use flow::{BUCKETS, Flow, bucket_of};
+pub use flow::{BUCKETS, Flow, PlaceBy, bucket_of};
 pub use installed::Fabric;
 pub use placement::GroupPlace;
 pub use probe::probe;

@@ -7,6 +7,7 @@
 //!     tcp flags & (fin|syn|rst|ack) == syn  tcp dport @service_ports  goto place
 //! }
 //! chain place { meta mark set jhash ip saddr . tcp sport . tcp dport mod 4096 seed … map @bucket  goto learn }
+//!                 (or of ip saddr alone: slices per client address)
 //! chain learn { update @pair { ip saddr . tcp sport . tcp dport : meta mark }  goto steer }
 //! chain steer { dup to meta mark map @mirror
 //!               fwd to meta mark map @owner }
@@ -20,7 +21,6 @@
 
 use super::config::FabricConfig;
 use super::counters::{drop_counter, names, sent_counter};
-use super::flow::KEY_LEN;
 use super::{BUCKETS, FLOWS_MAX, GROUPS_MAX};
 use crate::NodeId;
 use crate::nft::Expression::{self, *};
@@ -149,7 +149,8 @@ fn add_client_rules(config: &FabricConfig, transaction: &mut Transaction) {
 }
 
 fn add_placing(config: &FabricConfig, transaction: &mut Transaction) {
-    let hash = JenkinsHash { from: A, len: KEY_LEN as u32, modulus: BUCKETS.into(), seed: config.hash_seed, into: D };
+    let len = config.place_by.key_len() as u32;
+    let hash = JenkinsHash { from: A, len, modulus: BUCKETS.into(), seed: config.hash_seed, into: D };
     let choose = [hash, Lookup { set: BUCKET, key: D, value: Some(D) }, StoreMark(D), Decide(Verdict::GoTo(LEARN))];
     transaction.add_rule(PLACE, &[&client_key()[..], &choose].concat());
     transaction.add_rule(PLACE, &[Count(names::NO_BUCKET), DROP]);

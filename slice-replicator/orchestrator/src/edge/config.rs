@@ -26,6 +26,9 @@ pub struct EdgeProcessConfig {
     pub service_mac: [u8; 6],
     /// Protected TCP ports.
     pub tcp_ports: Vec<u16>,
+    /// New flows are placed by their client's address alone: all connections of a client are one slice.
+    #[serde(default)]
+    pub slice_per_client: bool,
     /// When a flow that was learned from a SYN and not confirmed by its owner is forgotten, seconds; 0 = never.
     #[serde(default = "default_learned_expiry_s")]
     pub learned_expiry_s: u64,

@@ -7,7 +7,7 @@ use super::interfaces::Interfaces;
 use crate::error::ProcessError;
 use escape_engine::Mutant;
 use escape_engine::edge::GroupSteering;
-use escape_fabric::fabric::{Contents, Fabric, FabricConfig, FabricCounters, FabricError, Flow, GroupPlace};
+use escape_fabric::fabric::{Contents, Fabric, FabricConfig, FabricCounters, FabricError, Flow, GroupPlace, PlaceBy};
 use escape_proto::{BucketTable, GroupId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -58,6 +58,7 @@ impl Steering {
         let mut interfaces = Interfaces::open(config)?;
         let mut template = FabricConfig::new(&config.uplink, config.service_ip, config.service_mac, &config.tcp_ports);
         template.hash_seed = config.secrets.placement_seed;
+        template.place_by = if config.slice_per_client { PlaceBy::Client } else { PlaceBy::Flow };
         template.learned_expiry = (config.learned_expiry_s > 0).then(|| Duration::from_secs(config.learned_expiry_s));
         template.revoke = config.broken.as_deref() != Some(Mutant::OldEpoch.name());
         let former = Fabric::flows_in_force(interfaces.namespace(), &template.table).ok();

@@ -87,6 +87,7 @@ pub fn config(
         service_mac: SERVICE_MAC,
         tcp_ports: vec![80],
         learned_expiry_s: 60,
+        slice_per_client: false,
         real_time: true,
         events: Some(OutputPlace::Path(folder.file("edge.jsonl"))),
         metrics: None,

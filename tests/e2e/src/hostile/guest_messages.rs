@@ -19,9 +19,9 @@ impl Host {
                     let lease = HostMessage::Lease { first_slot: 0, generation: self.generation };
                     self.vm.control().send(lease);
                 }
-                GuestMessage::Bind { slot, incarnation, flow } => self.bind(SliceId { slot, incarnation }, flow),
+                GuestMessage::Bind { slot, incarnation, flow, .. } => self.bind(SliceId { slot, incarnation }, flow),
                 GuestMessage::Changed { slot } => {
-                    if let Some((slice, _)) = self.valve.bindings().in_slot(slot) {
+                    if let Some(slice) = self.valve.bindings().in_slot(slot) {
                         self.valve.want_capture(slice);
                     }
                 }
@@ -56,7 +56,7 @@ impl Host {
 
     /// One slice is lost, and it alone.
     pub(super) fn give_up(&mut self, slice: SliceId, cause: String) {
-        if self.valve.bindings().in_slot(slice.slot).is_none_or(|(live, _)| live != slice) {
+        if self.valve.bindings().in_slot(slice.slot).is_none_or(|live| live != slice) {
             return;
         }
         self.valve.quarantine(slice);

@@ -122,7 +122,7 @@ impl Host {
     /// It cannot be started: the test has failed.
     pub fn restart(&mut self) {
         for slot in 0..N_SLOTS {
-            if let Some((slice, _)) = self.valve.bindings().in_slot(slot) {
+            if let Some(slice) = self.valve.bindings().in_slot(slot) {
                 self.forget(slice);
             }
         }
