@@ -47,6 +47,8 @@ pub enum GuestMessage {
         flow: Flow,
         /// The connection's place, below [`crate::meta::CONNECTIONS_MAX`].
         place: u32,
+        /// Which use of the place in this slice it is, from 0, modulo 2^16.
+        serial: u16,
     },
     /// The slice's state changed and no frame says so: capture within `max_staleness`.
     Changed {
@@ -164,8 +166,8 @@ impl From<GuestMessage> for RingEntry {
     fn from(m: GuestMessage) -> Self {
         match m {
             GuestMessage::Ready => entry!(1, 0u64),
-            GuestMessage::Bind { slot, incarnation, flow, place } => {
-                entry!(2, slot, incarnation, flow.to_word(), place)
+            GuestMessage::Bind { slot, incarnation, flow, place, serial } => {
+                entry!(2, slot, incarnation, flow.to_word(), place, serial)
             }
             GuestMessage::Changed { slot } => entry!(3, slot),
             GuestMessage::Close { slot, incarnation } => entry!(4, slot, incarnation),
@@ -197,7 +199,7 @@ fn slot_of(w: u64) -> Option<u32> {
 impl RingEntry {
     /// Reads an entry as the host must: anything that is not a message of the guest is `None`.
     pub fn guest_message(&self) -> Option<GuestMessage> {
-        let [a, b, c, d, ..] = self.word;
+        let [a, b, c, d, e, ..] = self.word;
         Some(match self.kind {
             1 => GuestMessage::Ready,
             2 => GuestMessage::Bind {
@@ -205,6 +207,7 @@ impl RingEntry {
                 incarnation: b,
                 flow: Flow::from_word(c),
                 place: u32::try_from(d).ok().filter(|p| (*p as usize) < crate::meta::CONNECTIONS_MAX)?,
+                serial: u16::try_from(e).ok()?,
             },
             3 => GuestMessage::Changed { slot: slot_of(a)? },
             4 => GuestMessage::Close { slot: slot_of(a)?, incarnation: b },
@@ -241,7 +244,7 @@ mod tests {
         let (slot, incarnation) = (77, 5 << 32 | 9);
         for m in [
             GuestMessage::Ready,
-            GuestMessage::Bind { slot, incarnation, flow, place: 3 },
+            GuestMessage::Bind { slot, incarnation, flow, place: 3, serial: u16::MAX },
             GuestMessage::Changed { slot },
             GuestMessage::Close { slot, incarnation },
             GuestMessage::Plugged { slot, incarnation, status: refusal::BUSY },
@@ -271,7 +274,7 @@ mod tests {
         e.word[0] = u64::from(crate::layout::SLOTS_MAX);
         assert_eq!(e.guest_message(), None);
         let flow = Flow::default();
-        let mut e = RingEntry::from(GuestMessage::Bind { slot: 1, incarnation: 1, flow, place: 0 });
+        let mut e = RingEntry::from(GuestMessage::Bind { slot: 1, incarnation: 1, flow, place: 0, serial: 0 });
         e.word[3] = crate::meta::CONNECTIONS_MAX as u64;
         assert_eq!(e.guest_message(), None);
     }

@@ -42,8 +42,8 @@ pub struct SlotMeta {
     pub flags: u32,
     /// Bits of [`connection_bit`].
     pub connections: u32,
-    /// Zero.
-    pub reserved: [u32; 2],
+    /// Which use of its place each connection is, as [`crate::GuestMessage::Bind`] told.
+    pub serials: [u16; CONNECTIONS_MAX],
 }
 
 /// Bits of [`SlotMeta::flags`].

@@ -146,7 +146,7 @@ impl SliceSlot {
             numbers,
             flags: if header.closed != 0 { meta_flag::CLOSED } else { 0 },
             connections,
-            reserved: [0; 2],
+            serials: header.serials,
         }
     }
 }

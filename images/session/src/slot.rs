@@ -59,6 +59,8 @@ pub(crate) struct SlotHeader {
     pub present: u16,
     /// Of these, places whose connection has ended and waits for the host's leave to go.
     pub ended: u16,
+    /// Which use of its place each connection is.
+    pub serials: [u16; CONNECTIONS_MAX],
 }
 
 /// The slice's state outside rings and heap. In a slot for several connections, the others' lie at [`MORE_TCP_AT`] and
@@ -139,7 +141,17 @@ impl SlotHeader {
     /// The header of a new slice with one connection.
     pub(crate) fn new(key: SliceKey, image_id: u64, shared: bool) -> Self {
         let shared = u16::from(shared);
-        Self { magic: MAGIC, image_id, key, clock: CLOCK_START, closed: 0, shared, present: 1, ended: 0 }
+        Self {
+            magic: MAGIC,
+            image_id,
+            key,
+            clock: CLOCK_START,
+            closed: 0,
+            shared,
+            present: 1,
+            ended: 0,
+            serials: [0; CONNECTIONS_MAX],
+        }
     }
 
     /// Moves the clock to the present: `offset` is the slice's clock minus this guest's.

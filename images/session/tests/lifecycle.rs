@@ -68,7 +68,7 @@ impl Lone {
     /// Handshake; returns the server's next sequence number, ours, and the slot.
     fn establish(&mut self, flow: Flow) -> (u32, u32, u32, u64) {
         let (frames, messages) = self.turn(&[segment(flow, 5000, 0, SYN, &[])]);
-        let [GuestMessage::Bind { slot, incarnation, flow: bound, place: 0 }] = messages[..] else {
+        let [GuestMessage::Bind { slot, incarnation, flow: bound, place: 0, serial: 0 }] = messages[..] else {
             panic!("{messages:?}")
         };
         assert_eq!((bound, frames.len()), (flow, 1));
@@ -152,7 +152,7 @@ fn no_slot_left_is_silence_and_a_slot_is_used_again_only_when_it_is_free() {
     lone.guest.server.on_message(HostMessage::SlotFree { slot, incarnation });
     // The old connection's addresses may come again at once.
     let (_, messages) = lone.turn(&[segment(flow(0), 9, 0, SYN, &[])]);
-    let want = GuestMessage::Bind { slot, incarnation: 1 << 32 | 65, flow: flow(0), place: 0 };
+    let want = GuestMessage::Bind { slot, incarnation: 1 << 32 | 65, flow: flow(0), place: 0, serial: 0 };
     assert_eq!(messages, vec![want]);
 }
 

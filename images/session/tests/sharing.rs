@@ -174,7 +174,7 @@ fn a_connection_whose_binding_is_refused_goes_in_silence_and_the_slice_stays() {
     let (_, messages) = turn(&mut guest, Some(Segment::new(flow(1), 5, 0, SYN)));
     let [GuestMessage::Bind { slot, incarnation, place: 0, .. }] = messages[..] else { panic!("{messages:?}") };
     let (frames, messages) = turn(&mut guest, Some(Segment::new(flow(2), 5, 0, SYN)));
-    assert_eq!(messages, [GuestMessage::Bind { slot, incarnation, flow: flow(2), place: 1 }]);
+    assert_eq!(messages, [GuestMessage::Bind { slot, incarnation, flow: flow(2), place: 1, serial: 1 }]);
     assert_eq!(frames.iter().filter_map(|f| flow_of(f)).collect::<Vec<_>>(), [flow(2)]);
     guest.server.on_message(HostMessage::ConnectionFree { slot, incarnation, flow: flow(2) });
     let (frames, messages) = turn(&mut guest, Some(Segment::new(flow(2), 6, 1, ACK)));

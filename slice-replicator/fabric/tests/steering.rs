@@ -186,11 +186,59 @@ fn the_kernel_chooses_bucket_of(by: PlaceBy) {
         let (bits, service_port) = (random.next(), if random.next().is_multiple_of(2) { PORT } else { 9090 });
         let client = Ipv4Addr::from((bits as u32) & 0x7fff_ffff | 0x0100_0000);
         let flow = Flow::new(client, (bits >> 32) as u16, service_port);
-        sent.insert(flow, u32::from(bucket_of(&flow, SEED, by)));
+        sent.insert(flow.steered(by), u32::from(bucket_of(&flow, SEED, by)));
         bed.uplink.send(&from_client(&flow, SYN));
     }
     let learned = fabric.flows().unwrap();
     assert_eq!(learned, sent.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn flows_of_a_client_are_steered_together() {
+    if !can_run() {
+        return;
+    }
+    let mut bed = Bed::new(2);
+    let config = FabricConfig { place_by: PlaceBy::Client, ..bed.config() };
+    let mut fabric = Fabric::install(&bed.namespace, config).unwrap();
+    fabric.set_buckets(&all_buckets(GROUP)).unwrap();
+    let places =
+        [(GROUP, 0), (GROUP + 1, 1)].map(|(group, node)| GroupPlace { group, owner: Some(node), mirror: None });
+    fabric.apply(&places).unwrap();
+    let from = |port, service_port| Flow::new(Ipv4Addr::new(10, 1, 1, 1), port, service_port);
+    // The first SYN is placed; what follows goes where it went, from whatever port.
+    for flow in [from(1000, PORT), from(1001, 9090)] {
+        let syn = from_client(&flow, SYN);
+        bed.uplink.send(&syn);
+        bed.nodes[0].data.must_receive(&syn);
+    }
+    assert_eq!(fabric.flows().unwrap(), [(from(0, 0), GROUP)]);
+    // Its slice belongs to another group: all of its flows do, and new ones.
+    fabric.set_flows(&[(from(0, 0), GROUP + 1)]).unwrap();
+    for flow in [from(1000, PORT), from(1002, PORT)] {
+        let syn = from_client(&flow, SYN);
+        bed.uplink.send(&syn);
+        bed.nodes[1].data.must_receive(&syn);
+    }
+    bed.nodes[0].data.must_be_silent();
+    // Only its owner may send to it, from protected ports alone.
+    let to_client = |service_port| {
+        tcp((SERVICE_MAC, SERVICE, service_port), (CLIENT_MAC, Ipv4Addr::new(10, 1, 1, 1), 1001), ACK, 20)
+    };
+    for (node, port, passes) in [(0, PORT, false), (1, 22, false), (1, PORT, true), (1, 9090, true)] {
+        bed.nodes[node].data.send(&to_client(port));
+        if passes {
+            bed.uplink.must_receive(&to_client(port));
+        }
+    }
+    bed.uplink.must_be_silent();
+    // Frames of a client that is known reach no unprotected port.
+    bed.uplink.send(&from_client(&from(1000, 22), ACK));
+    bed.nodes[1].data.must_be_silent();
+    fabric.del_flows(&[from(0, 0)]).unwrap();
+    let syn = from_client(&from(1003, PORT), SYN);
+    bed.uplink.send(&syn);
+    bed.nodes[0].data.must_receive(&syn);
 }
 
 #[test]

@@ -179,10 +179,15 @@ impl Node {
     /// The slice runs: what was kept of its input first, then the rest as it comes.
     pub(crate) fn open_gate(&mut self, slice: SliceId) {
         if self.slices.get(slice).is_some() {
-            for flow in self.flows_of(slice) {
-                self.groups.plugged(&flow);
-                self.replay(&flow);
+            let flows = self.flows_of(slice);
+            for flow in &flows {
+                self.groups.plugged(flow);
+                self.replay(flow);
             }
+            // And the first frames of connections that join it.
+            let now = self.now();
+            let joining = flows.first().map(|flow| self.groups.remembered_with(flow, now)).unwrap_or_default();
+            self.replay_unbound(&joining, now);
         }
     }
 
@@ -190,9 +195,14 @@ impl Node {
     pub(crate) fn open_group(&mut self, group: GroupId) {
         self.groups.set(group, Access::Open);
         let now = self.now();
-        for flow in self.groups.remembered_of(group, now) {
-            if self.valve.bindings().slice_of(&vmm_flow(&flow)).is_none() {
-                self.replay_new(&flow, now);
+        let begun = self.groups.remembered_of(group, now);
+        self.replay_unbound(&begun, now);
+    }
+
+    fn replay_unbound(&mut self, flows: &[Flow], now: u64) {
+        for flow in flows {
+            if self.valve.bindings().slice_of(&vmm_flow(flow)).is_none() {
+                self.replay_new(flow, now);
             }
         }
     }

@@ -94,6 +94,9 @@ impl NodeConfig {
             format!("cmdline: at most {CMDLINE_MAX} bytes, none of them 0")
         } else if http_port == 0 || stream_port == 0 || http_port == stream_port {
             format!("service: ports {http_port} and {stream_port} must differ and not be 0")
+        } else if self.service.slice_per_client && !self.replication {
+            // The end of a connection is told by the commit that has it.
+            "service: slice_per_client needs replication".into()
         } else if heartbeat_ms == 0 || suspect_after_ms <= heartbeat_ms {
             format!(
                 "timing: suspect_after_ms ({suspect_after_ms}) must exceed heartbeat_ms ({heartbeat_ms}), which must not be 0"

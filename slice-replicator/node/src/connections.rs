@@ -5,9 +5,9 @@ use crate::node::Node;
 use crate::outbound::vmm_slice;
 use crate::slice_table::{OwnedSlice, Stage};
 use escape_abi::HostMessage;
-use escape_proto::{Flow, FlowEntry, SliceId};
+use escape_proto::{Flow, FlowEntry, GroupId, SliceId};
 use escape_vmm::commit::tombstone::{TOMBSTONE_US, Tombstone};
-use escape_vmm::commit::{Connection, Connections, Coverage};
+use escape_vmm::commit::{Connection, Connections, Coverage, Place};
 
 impl Node {
     /// Flows of a slice, owned or imaged: at most [`escape_abi::meta::CONNECTIONS_MAX`].
@@ -22,12 +22,12 @@ impl Node {
     /// Flows of a slice as its image has them: what is left of it when its guest dies.
     pub(crate) fn saved_flows_of(&self, slice: SliceId) -> Vec<Flow> {
         let Some(image) = self.images.get(vmm_slice(slice)) else { return Vec::new() };
-        let flows = image.published.as_ref().map_or(image.flows, |p| p.connections.open_flows());
-        flows.iter().flatten().map(cell_flow).collect()
+        let places = image.published.as_ref().map_or(image.places, |p| p.connections.places());
+        places.iter().filter_map(Place::flow).map(|flow| cell_flow(&flow)).collect()
     }
 
     /// The guest took another connection of a client into that client's slice.
-    pub(crate) fn on_join(&mut self, owned: &OwnedSlice, place: usize, flow: escape_abi::message::Flow) {
+    pub(crate) fn on_join(&mut self, owned: &OwnedSlice, flow: escape_abi::message::Flow, place: usize, serial: u16) {
         let (id, now) = (vmm_slice(owned.id), self.now());
         let refused = if self.config.service.slice_per_client {
             self.valve.join(id, place, flow, now).err().map(|e| e.to_string())
@@ -36,12 +36,15 @@ impl Node {
         };
         match refused {
             None => {
-                self.images.add_flow(id, place, flow);
-                self.new_flows.push(FlowEntry { flow: cell_flow(&flow), group: owned.group });
+                // The fabric steers all flows of the client already.
+                self.images.add_flow(id, place, flow, serial);
             }
             Some(cause) => {
                 self.metrics.bindings_refused += 1;
                 tracing::debug!(slice = %id, flow = %cell_flow(&flow), cause, "connection refused");
+                if self.images.get(id).and_then(|i| i.places.get(place)).is_some_and(|p| p.flow().is_none()) {
+                    self.images.leave_place(id, place, serial);
+                }
                 self.free_connection(owned.id, flow);
             }
         }
@@ -58,14 +61,12 @@ impl Node {
         if closing || !committed.connections.iter().any(|(_, c)| c.ended) {
             return;
         }
-        for (_, connection) in committed.connections.iter().filter(|(_, c)| c.ended) {
+        for (place, connection) in committed.connections.iter().filter(|(_, c)| c.ended) {
             // Once: it is unbound at the first commit that says so.
             if self.valve.end_connection(vmm_slice(slice), &connection.flow) {
-                self.images.remove_flow(vmm_slice(slice), &connection.flow);
+                self.images.leave_place(vmm_slice(slice), place, connection.serial);
                 self.entomb_connection(slice, connection);
-                let flow = cell_flow(&connection.flow);
-                self.forget_input(&[flow]);
-                self.ended_flows.push(flow);
+                self.ingress.forget(&connection.flow);
                 self.free_connection(slice, connection.flow);
             }
         }
@@ -121,12 +122,26 @@ impl Node {
         }
     }
 
-    /// The edge may forget the slice's flows (at the end of this turn).
-    pub(crate) fn flows_ended(&mut self, slice: SliceId) {
-        if self.slices.get(slice).is_some() {
-            let flows = self.flows_of(slice);
-            self.ended_flows.extend(flows);
+    /// A slice begins: the edge is told whose flows are where.
+    pub(crate) fn flow_began(&mut self, flow: Flow, group: GroupId) {
+        let flow = self.groups.steered(&flow);
+        // The client's former slice may have ended in this turn.
+        self.ended_flows.retain(|ended| *ended != flow);
+        self.new_flows.push(FlowEntry { flow, group });
+    }
+
+    /// The edge may forget the slice's flow (at the end of this turn), unless the client has another slice here by now.
+    pub(crate) fn flow_ended(&mut self, slice: SliceId) {
+        let Some(owned) = self.slices.get(slice) else { return };
+        let flow = self.groups.steered(&owned.flow);
+        if self.slices.of_client(owned.flow.ip).is_none_or(|present| present.id == slice) {
+            self.ended_flows.push(flow);
         }
+    }
+
+    /// The group that a new flow belongs to: that of its client's slice, or that of its bucket.
+    pub(crate) fn group_of_new(&self, flow: &Flow) -> Option<GroupId> {
+        self.slices.of_client(flow.ip).map(|s| s.group).or_else(|| self.groups.of_new_flow(flow))
     }
 
     /// Input of the slice's flows is neither kept nor waited for any more.

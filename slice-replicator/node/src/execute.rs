@@ -267,7 +267,7 @@ impl Node {
     /// T10 at the owner: CLOSE is acknowledged.
     fn close(&mut self, slice: SliceId) {
         self.lay_tombstones(slice);
-        self.flows_ended(slice);
+        self.flow_ended(slice);
         self.forget_slice(slice);
         self.vm.control().send(HostMessage::SlotFree { slot: slice.slot, incarnation: slice.inc });
     }
@@ -336,7 +336,7 @@ impl Node {
     fn give_up(&mut self, slice: SliceId, cause: &str) {
         self.metrics.quarantined += 1;
         self.milestone(Milestone::Quarantined(slice.slot, slice.inc, cause.to_owned()));
-        self.flows_ended(slice);
+        self.flow_ended(slice);
         self.discard(slice);
         self.flows_of(slice).iter().for_each(|flow| self.groups.plugged(flow));
         self.free_standby_image(slice);

@@ -62,7 +62,7 @@ impl Node {
             "slice": id.to_string(), "flow": owned.flow.to_string(), "flows": flows, "stage": format!("{:?}", owned.stage),
             "group": owned.group.to_string(), "access": access,
             "record": self.engine.record(owned.group).map(|r| format!("{r:?}")),
-            "waits_for_plug": self.groups.keeps(&owned.flow, true),
+            "waits_for_plug": self.groups.keeps(&owned.flow, true, None),
             "ledger": self.engine.slice_report(owned.id),
             "word": word.map(|w| json!({ "generation": w.generation(), "refs": w.refs() })),
             "held_frames": self.valve.held_frames(slot), "quarantined": self.valve.is_quarantined(id),

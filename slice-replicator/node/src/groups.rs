@@ -56,6 +56,14 @@ impl Groups {
         self.buckets.group(bucket_of(&flow, self.seed, self.place_by))
     }
 
+    /// The flow as the fabric steers it: itself, or its client's address alone.
+    pub fn steered(&self, flow: &Flow) -> Flow {
+        match self.place_by {
+            PlaceBy::Flow => *flow,
+            PlaceBy::Client => Flow { port: 0, service_port: 0, ..*flow },
+        }
+    }
+
     /// A group's access.
     pub fn access(&self, group: GroupId) -> Access {
         self.access.get(&group).copied().unwrap_or(Access::Foreign)
@@ -73,23 +81,24 @@ impl Groups {
 
     /// The slice of this flow waits for its plug: its input is kept until then.
     pub fn wait_for_plug(&mut self, flow: Flow, group: GroupId, slice: SliceId) {
-        self.waiting.insert(flow, (group, slice));
+        self.waiting.insert(self.steered(&flow), (group, slice));
     }
 
     /// The slice of this flow, if it waits for its plug.
     pub fn waiting(&self, flow: &Flow) -> Option<SliceId> {
-        self.waiting.get(flow).map(|(_, slice)| *slice)
+        self.waiting.get(&self.steered(flow)).map(|(_, slice)| *slice)
     }
 
     /// The flow's slice runs, or is given up.
     pub fn plugged(&mut self, flow: &Flow) {
-        self.waiting.remove(flow);
+        self.waiting.remove(&self.steered(flow));
     }
 
-    /// Must input of this flow be kept? `bound`: a slice of this node has the flow.
-    pub fn keeps(&self, flow: &Flow, bound: bool) -> bool {
-        self.waiting.contains_key(flow)
-            || (!bound && self.of_new_flow(flow).is_some_and(|g| self.access(g) == Access::Gated))
+    /// Must input of this flow be kept? `bound`: a slice of this node has the flow. `home`: the group of its client's slice here.
+    pub fn keeps(&self, flow: &Flow, bound: bool, home: Option<GroupId>) -> bool {
+        let group = || home.or_else(|| self.of_new_flow(flow));
+        self.waiting.contains_key(&self.steered(flow))
+            || (!bound && group().is_some_and(|group| self.access(group) == Access::Gated))
     }
 
     /// A SYN was kept (gate) or seen (mirror).
@@ -104,7 +113,19 @@ impl Groups {
 
     /// Flows whose SYN was remembered and that the placement gives to `group`.
     pub fn remembered_of(&self, group: GroupId, now: u64) -> Vec<Flow> {
-        let fresh = self.recent_syns.iter().filter(|(_, at)| now.saturating_sub(*at) <= RECENT_SYN_US);
-        fresh.map(|(f, _)| *f).filter(|f| self.of_new_flow(f) == Some(group)).collect()
+        self.remembered(now).filter(|f| self.of_new_flow(f) == Some(group)).collect()
+    }
+
+    /// Flows whose SYN was remembered and that belong to the slice of `flow`'s client.
+    pub fn remembered_with(&self, flow: &Flow, now: u64) -> Vec<Flow> {
+        match self.place_by {
+            PlaceBy::Flow => Vec::new(),
+            PlaceBy::Client => self.remembered(now).filter(|f| f.ip == flow.ip).collect(),
+        }
+    }
+
+    fn remembered(&self, now: u64) -> impl Iterator<Item = Flow> {
+        let fresh = move |at: u64| now.saturating_sub(at) <= RECENT_SYN_US;
+        self.recent_syns.iter().filter(move |(_, at)| fresh(*at)).map(|(flow, _)| *flow)
     }
 }

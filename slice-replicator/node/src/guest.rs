@@ -9,7 +9,7 @@ use crate::outbound::vmm_slice;
 use crate::slice_table::{OwnedSlice, Stage};
 use escape_abi::{GuestMessage, HostMessage};
 use escape_engine::node::Event;
-use escape_proto::{FlowEntry, GroupSlices, Milestone, SliceCounts, SliceId, ToOrchestrator};
+use escape_proto::{GroupSlices, Milestone, SliceCounts, SliceId, ToOrchestrator};
 use escape_vmm::SlotMemory;
 use escape_vmm::commit::Role;
 
@@ -34,11 +34,11 @@ impl Node {
             let Some(message) = self.vm.control().recv() else { return true };
             match message {
                 GuestMessage::Ready => self.on_guest_ready(),
-                GuestMessage::Bind { slot, incarnation, flow, place } => {
+                GuestMessage::Bind { slot, incarnation, flow, place, serial } => {
                     let slice = SliceId { slot, inc: incarnation };
                     match self.slices.get(slice).copied() {
-                        Some(owned) => self.on_join(&owned, place as usize, flow),
-                        None if place == 0 => self.on_bind(slice, flow),
+                        Some(owned) => self.on_join(&owned, flow, place as usize, serial),
+                        None if (place, serial) == (0, 0) => self.on_bind(slice, flow),
                         None => self.metrics.bindings_refused += 1,
                     }
                 }
@@ -76,7 +76,7 @@ impl Node {
     fn on_bind(&mut self, id: SliceId, flow: escape_abi::message::Flow) {
         let now = self.now();
         let cell = cell_flow(&flow);
-        let group = self.groups.of_new_flow(&cell).filter(|g| self.groups.access(*g) == Access::Open);
+        let group = self.group_of_new(&cell).filter(|g| self.groups.access(*g) == Access::Open);
         let refused = match group {
             None => Some("its group is not open here".to_owned()),
             Some(_) if !self.owns_lease_of(id) => Some("its slot is of no lease of this node".to_owned()),
@@ -85,7 +85,7 @@ impl Node {
         if let (None, Some(group)) = (&refused, group) {
             self.make_shadow(id, flow);
             if self.slices.insert(OwnedSlice { id, group, flow: cell, stage: Stage::New }) {
-                self.new_flows.push(FlowEntry { flow: cell, group });
+                self.flow_began(cell, group);
                 return;
             }
             self.valve.discard(vmm_slice(id));

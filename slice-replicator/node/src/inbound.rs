@@ -43,10 +43,12 @@ impl Node {
 
     fn on_inbound(&mut self, frame: &[u8]) {
         let now = self.now();
-        let Self { ingress, groups, valve, .. } = self;
+        let Self { ingress, groups, valve, slices, .. } = self;
         let bindings = valve.bindings();
-        let verdict =
-            ingress.on_inbound(frame, now, |flow| groups.keeps(&cell_flow(flow), bindings.slice_of(flow).is_some()));
+        let verdict = ingress.on_inbound(frame, now, |flow| {
+            let home = slices.of_client(flow.ip).map(|slice| slice.group);
+            groups.keeps(&cell_flow(flow), bindings.slice_of(flow).is_some(), home)
+        });
         match verdict {
             Inbound::ToGuest(Some(segment)) => self.on_segment(&segment, frame, now),
             // ARP is the edge's to answer; whatever else comes is not of a protected port.
@@ -71,8 +73,7 @@ impl Node {
             self.count_before_gate(segment);
             return; // A flow that nobody knows: silence, never an RST.
         }
-        let open =
-            self.groups.of_new_flow(&cell_flow(&segment.flow)).is_some_and(|g| self.groups.access(g) == Access::Open);
+        let open = self.group_of_new(&cell_flow(&segment.flow)).is_some_and(|g| self.groups.access(g) == Access::Open);
         if !open || !self.guest_running {
             self.metrics.syn_not_owned += 1;
             return;

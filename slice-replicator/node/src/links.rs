@@ -257,11 +257,8 @@ impl Node {
         if !groups.is_empty() {
             self.edge.send(&EdgeRequest::GateClosed { groups });
         }
-        let entries = |s: &OwnedSlice| {
-            let group = s.group;
-            self.flows_of(s.id).into_iter().map(move |flow| FlowEntry { flow, group })
-        };
-        self.new_flows = self.slices.iter().flat_map(entries).collect();
+        let entry = |s: &OwnedSlice| FlowEntry { flow: self.groups.steered(&s.flow), group: s.group };
+        self.new_flows = self.slices.iter().map(entry).collect();
     }
 
     /// Tells the edge which flows are real; now and then, in batches.

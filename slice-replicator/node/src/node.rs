@@ -208,7 +208,7 @@ impl Node {
             engine,
             commands: Vec::with_capacity(64),
             me: None,
-            slices: SliceTable::new(config.n_slots),
+            slices: SliceTable::new(config.n_slots, config.service.slice_per_client),
             groups: Groups::new(place_by(&config)),
             commits: Commits::new(config.n_slots),
             activations: Activations::default(),

@@ -1,7 +1,7 @@
 //! The slices that this node owns, by slot and by group.
 
 use escape_proto::{Flow, GroupId, SliceId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How far an owned slice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +34,21 @@ pub struct OwnedSlice {
 pub struct SliceTable {
     by_slot: Vec<Option<OwnedSlice>>,
     by_group: BTreeMap<GroupId, BTreeSet<u32>>,
+    /// The newest slice of each client address, where all connections of a client are one slice; else nothing.
+    by_client: Option<HashMap<[u8; 4], SliceId>>,
     count: usize,
 }
 
 impl SliceTable {
     /// An empty table for an arena of `n_slots`.
-    pub fn new(n_slots: u32) -> Self {
-        Self { by_slot: vec![None; n_slots as usize], by_group: BTreeMap::new(), count: 0 }
+    pub fn new(n_slots: u32, slice_per_client: bool) -> Self {
+        let by_client = slice_per_client.then(HashMap::new);
+        Self { by_slot: vec![None; n_slots as usize], by_group: BTreeMap::new(), by_client, count: 0 }
+    }
+
+    /// The slice of a client address, where there is one for all of a client's connections.
+    pub fn of_client(&self, ip: [u8; 4]) -> Option<&OwnedSlice> {
+        self.get(*self.by_client.as_ref()?.get(&ip)?)
     }
 
     /// Number of owned slices.
@@ -67,6 +75,9 @@ impl SliceTable {
     pub fn insert(&mut self, slice: OwnedSlice) -> bool {
         let Some(entry @ None) = self.by_slot.get_mut(slice.id.slot as usize) else { return false };
         *entry = Some(slice);
+        if let Some(by_client) = &mut self.by_client {
+            by_client.insert(slice.flow.ip, slice.id);
+        }
         self.by_group.entry(slice.group).or_default().insert(slice.id.slot);
         self.count += 1;
         true
@@ -78,6 +89,11 @@ impl SliceTable {
         let slice = entry.take_if(|s| s.id == id)?;
         if let Some(slots) = self.by_group.get_mut(&slice.group) {
             slots.remove(&id.slot);
+        }
+        if let Some(by_client) = &mut self.by_client
+            && by_client.get(&slice.flow.ip) == Some(&id)
+        {
+            by_client.remove(&slice.flow.ip);
         }
         self.count -= 1;
         Some(slice)
@@ -110,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_slot_holds_one_slice_and_a_stale_id_finds_nothing() {
-        let mut t = SliceTable::new(4);
+        let mut t = SliceTable::new(4, false);
         assert!(t.insert(slice(3, 1, 7)));
         assert!(!t.insert(slice(3, 2, 7)), "taken");
         assert!(!t.insert(slice(4, 1, 7)), "outside");
@@ -119,5 +135,18 @@ mod tests {
         assert_eq!(t.of_group(GroupId(7)).count(), 1);
         assert!(t.remove(SliceId { slot: 3, inc: 1 }).is_some());
         assert_eq!((t.len(), t.of_group(GroupId(7)).count()), (0, 0));
+    }
+    #[test]
+    fn a_client_has_its_newest_slice() {
+        let mut t = SliceTable::new(4, true);
+        let ip = [10, 0, 0, 1];
+        assert!(t.insert(slice(0, 1, 7)) && t.insert(slice(1, 1, 7)));
+        assert_eq!(t.of_client(ip).map(|s| s.id.slot), Some(1));
+        assert!(t.remove(SliceId { slot: 0, inc: 1 }).is_some());
+        assert_eq!(t.of_client(ip).map(|s| s.id.slot), Some(1), "an older one's end changes nothing");
+        assert!(t.remove(SliceId { slot: 1, inc: 1 }).is_some());
+        assert!(t.of_client(ip).is_none());
+        let mut t = SliceTable::new(4, false);
+        assert!(t.insert(slice(0, 1, 7)) && t.of_client(ip).is_none());
     }
 }

@@ -280,8 +280,8 @@ impl Capturer {
             return Ok(Cut::Unchanged(word.generation()));
         }
         let meta = memory.meta(slice.slot).ok_or_else(not_mapped)?;
-        let flows = images.get(slice).map(|image| image.flows).unwrap_or_default();
-        let published = Published::new(word, &meta, &flows);
+        let places = images.get(slice).map(|image| image.places).unwrap_or_default();
+        let published = Published::new(word, &meta, &places);
         let copied = match &published {
             Ok(Some(published)) if published.incarnation == slice.incarnation => {
                 self.copy_live(slice, published, memory)

@@ -6,8 +6,8 @@ use super::super::slot_image::Role;
 use super::super::test_frames::flow;
 use super::super::test_memory::{TestMemory, meta};
 use super::*;
-use escape_abi::ConnectionNumbers;
-use escape_abi::meta::meta_flag;
+use escape_abi::meta::{connection_bit, meta_flag};
+use escape_abi::{ConnectionNumbers, SlotMeta};
 use std::cell::Cell;
 
 const SLICE: SliceId = SliceId { slot: 0, incarnation: 7 };
@@ -58,6 +58,56 @@ fn captures_each_generation_once() {
     assert_eq!((captured.full, captured.closed, captured.lines), (false, true, 0));
     assert_eq!(captured.coverage.connections.first().map(|c| (c.rcv_nxt, c.snd_nxt)), Some((3, 4)));
     assert!(!b.capturer.take_kick());
+}
+
+/// Metadata with connections in the first two places; of the second, which use of its place it is.
+fn two_connections(bits: u32, serial: u16) -> SlotMeta {
+    let mut published = meta(7, &[(0, 64)]);
+    published.connections |= bits;
+    published.serials[1] = serial;
+    published
+}
+
+#[test]
+fn a_connection_is_captured_when_its_binding_is_known_and_until_it_is_left() {
+    const PRESENT: u32 = connection_bit::present(1);
+    const ENDED: u32 = PRESENT | connection_bit::ended(1);
+    let mut b = Bench::new();
+    let publish = |b: &Bench, bits, serial| {
+        assert!(b.memory.get_ref(0));
+        b.memory.put_ref(0, &two_connections(bits, serial));
+    };
+    /// Client ports of the connections that were captured, and whether they have ended.
+    fn captured(b: &mut Bench) -> Option<Vec<(u16, bool)>> {
+        match b.capture().unwrap() {
+            Capture::Captured(c) => Some(c.coverage.connections.iter().map(|(_, c)| (c.flow.port, c.ended)).collect()),
+            Capture::Unchanged { .. } | Capture::Referenced => None,
+        }
+    }
+    let (alone, first) = (Some(vec![(1, false)]), (1, false));
+    // Its binding is on its way: the slot is held until it is here.
+    publish(&b, PRESENT, 1);
+    assert_eq!(captured(&mut b), None);
+    assert!(b.images.add_flow(SLICE, 1, flow(2), 1) && !b.images.add_flow(SLICE, 1, flow(3), 1));
+    assert_eq!(captured(&mut b), Some(vec![first, (2, false)]));
+    assert!(!b.memory.held(0));
+    // It ends; the guest publishes it until it has heard that it may go.
+    publish(&b, ENDED, 1);
+    assert_eq!(captured(&mut b), Some(vec![first, (2, true)]));
+    b.images.leave_place(SLICE, 1, 1);
+    publish(&b, ENDED, 1);
+    assert_eq!(captured(&mut b), alone);
+    // Another one in the same place is another one, whatever is still to be heard of it.
+    publish(&b, PRESENT, 2);
+    assert_eq!(captured(&mut b), None);
+    assert!(b.images.add_flow(SLICE, 1, flow(3), 2));
+    assert_eq!(captured(&mut b), Some(vec![first, (3, false)]));
+    // A use of the place that was never told, under the name of the last one's flow.
+    publish(&b, PRESENT, 3);
+    assert_eq!(captured(&mut b), None);
+    // It was refused: it says nothing until the guest has heard so.
+    b.images.leave_place(SLICE, 1, 3);
+    assert_eq!(captured(&mut b), alone);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! | 1 | of these, places whose connection is finished |
 //! | 4 | flags |
 //! | 8, 8, 8 | incarnation, generation, requests |
-//! | 16 each | connections by place: client address (4), client port (2), service port (2), `rcv_nxt` (4), `snd_nxt` (4) |
+//! | 18 each | connections by place: client address (4), client port (2), service port (2), serial (2), `rcv_nxt` (4), `snd_nxt` (4) |
 //! | 32 | full copy only: the chain link that the receiver continues from |
 //! | 8 each | live ranges: offset, length |
 //! | 4 + 64 n each | runs: first line (2), number of lines n > 0 (2), the lines |
@@ -18,7 +18,7 @@
 //! Runs ascend, do not overlap, and lie in lines that a live range touches. A full copy has all of those lines. Bytes of
 //! such a line that no live range covers are zero: undeclared memory never leaves the host (promise P9).
 //!
-//! Size: with one connection at most 112 B and 68 B a line, which is below 1.25 × 64 × lines + 128 B.
+//! Size: with one connection at most 114 B and 68 B a line, which is below 1.25 × 64 × lines + 128 B.
 
 use super::chain::ChainHash;
 use super::connections::{Connection, Connections};
@@ -36,7 +36,7 @@ const RUN_HEADER_LEN: usize = 4;
 
 /// Longest body: every second line of a slot, each in a run of its own, costs less than this.
 pub const BODY_LEN_MAX: usize =
-    32 + 16 * CONNECTIONS_MAX + 32 + 8 * LIVE_RANGES_MAX + SLOT_SIZE + RUN_HEADER_LEN * SLOT_LINES;
+    32 + 18 * CONNECTIONS_MAX + 32 + 8 * LIVE_RANGES_MAX + SLOT_SIZE + RUN_HEADER_LEN * SLOT_LINES;
 
 /// A body that is refused. Nothing of it was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -93,10 +93,11 @@ impl<'a> BodyWriter<'a> {
         for field in [state.incarnation, state.generation, state.requests] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        for (_, Connection { flow, rcv_nxt, snd_nxt, .. }) in state.connections.iter() {
+        for (_, Connection { flow, serial, rcv_nxt, snd_nxt, .. }) in state.connections.iter() {
             out.extend_from_slice(&flow.ip);
             out.extend_from_slice(&flow.port.to_le_bytes());
             out.extend_from_slice(&flow.service_port.to_le_bytes());
+            out.extend_from_slice(&serial.to_le_bytes());
             out.extend_from_slice(&rcv_nxt.to_le_bytes());
             out.extend_from_slice(&snd_nxt.to_le_bytes());
         }
@@ -235,9 +236,11 @@ impl Fields<'_> {
         for place in (0..CONNECTIONS_MAX).filter(|place| places >> place & 1 != 0) {
             let (ip, port, service_port) = (self.array()?, self.array()?, self.array()?);
             let (port, service_port) = (u16::from_le_bytes(port), u16::from_le_bytes(service_port));
+            let serial = u16::from_le_bytes(self.array()?);
             let (rcv_nxt, snd_nxt) = (u32::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?));
             let ended = ended >> place & 1 != 0;
-            connections.set(place, Connection { flow: Flow { ip, port, service_port }, rcv_nxt, snd_nxt, ended });
+            connections
+                .set(place, Connection { flow: Flow { ip, port, service_port }, serial, rcv_nxt, snd_nxt, ended });
         }
         if connections.repeats_a_flow() { Err(bad) } else { Ok(connections) }
     }

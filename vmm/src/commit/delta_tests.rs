@@ -36,7 +36,7 @@ fn a_body_says_what_was_written() {
 #[test]
 fn connections_of_a_body_read_back_and_lies_about_them_are_refused() {
     let mut state = state(&[(0, 64)]);
-    state.connections.set(3, Connection { flow: flow(9), rcv_nxt: 7, snd_nxt: 8, ended: true });
+    state.connections.set(3, Connection { flow: flow(9), serial: 3, rcv_nxt: 7, snd_nxt: 8, ended: true });
     let mut out = Vec::new();
     BodyWriter::new(&mut out, &state, None);
     assert_eq!(Body::parse(&out).unwrap().state, state);
@@ -47,7 +47,7 @@ fn connections_of_a_body_read_back_and_lies_about_them_are_refused() {
         assert_eq!(Body::parse(&lie), bad);
     }
     let mut twice = out.clone();
-    twice.copy_within(32..40, 48);
+    twice.copy_within(32..40, 50);
     assert_eq!(Body::parse(&twice), bad);
 }
 

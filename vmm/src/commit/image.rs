@@ -5,6 +5,7 @@
 
 use super::chain::{CHAIN_START, ChainHash, next_link};
 use super::checkpoint::{Applied, Checkpoint, Encoded, Installed};
+use super::connections::Place;
 use super::delta::{Body, BodyWriter};
 use super::image_error::{ApplyError, ImageError};
 use super::image_mapping::ImageMapping;
@@ -84,18 +85,24 @@ impl ImageStore {
     }
 
     /// The shadow's slice has another connection: captures know from now on whose it is. Returns whether the place was free.
-    pub fn add_flow(&mut self, slice: SliceId, place: usize, flow: Flow) -> bool {
-        let image = self.with_role(slice, Role::Shadow).ok().map(|(image, _)| image);
-        let Some(entry @ None) = image.and_then(|image| image.flows.get_mut(place)) else { return false };
-        *entry = Some(flow);
-        true
+    pub fn add_flow(&mut self, slice: SliceId, place: usize, flow: Flow, serial: u16) -> bool {
+        let Some(entry) = self.place_mut(slice, place) else { return false };
+        let free = entry.flow().is_none();
+        if free {
+            *entry = Place::Bound { flow, serial };
+        }
+        free
     }
 
-    /// A connection of the shadow's slice has ended.
-    pub fn remove_flow(&mut self, slice: SliceId, flow: &Flow) {
-        if let Ok((image, _)) = self.with_role(slice, Role::Shadow) {
-            image.flows.iter_mut().filter(|f| **f == Some(*flow)).for_each(|f| *f = None);
+    /// The connection of the shadow's slice that was this use of its place has ended for this VMM, or was refused by it.
+    pub fn leave_place(&mut self, slice: SliceId, place: usize, serial: u16) {
+        if let Some(entry) = self.place_mut(slice, place) {
+            *entry = Place::Left { serial };
         }
+    }
+
+    fn place_mut(&mut self, slice: SliceId, place: usize) -> Option<&mut Place> {
+        self.with_role(slice, Role::Shadow).ok()?.0.places.get_mut(place)
     }
 
     /// The next capture of this slice shall be a full copy: the standby said that it misses something.
@@ -186,7 +193,7 @@ impl ImageStore {
         let state = body.state;
         let (connections, generation, closed) = (state.connections, state.generation, state.closed());
         let before = image.published.as_ref().map(|p| p.connections).unwrap_or_default();
-        image.flows = connections.open_flows();
+        image.places = connections.places();
         let new_pages = image.pages.add_lines(state.live.spans());
         image.known = known;
         image.number = number;
@@ -218,7 +225,7 @@ impl ImageStore {
             bytes += content.len();
         }
         let generation = state.generation;
-        image.flows = state.connections.open_flows();
+        image.places = state.connections.places();
         memory.set_word(slice.slot, SlotWord::new(generation, 0));
         image.role = Role::Shadow;
         image.known.clear();

@@ -62,7 +62,7 @@ mod test_memory;
 pub use bindings::{BindError, Bindings};
 pub use capture::{Capture, CaptureError, CaptureLimits, Captured, Capturer};
 pub use checkpoint::{Applied, Checkpoint, Encoded, Installed};
-pub use connections::{Connection, Connections};
+pub use connections::{Connection, Connections, Place};
 pub use coverage::{Breach, Coverage};
 pub use flow_store::FlowLimits;
 pub use frame::{Flaw, Frame, Source, parse};

@@ -1,6 +1,6 @@
 //! What a guest published about a slot, after validation.
 
-use super::connections::{Connection, Connections, Flows};
+use super::connections::{Connection, Connections, Place, Places};
 use super::coverage::Coverage;
 use super::live_set::{LiveError, LiveSet};
 use escape_abi::meta::{connection_bit, meta_flag};
@@ -30,19 +30,25 @@ impl Published {
     /// All bits of [`meta_flag`] that are known.
     pub const FLAGS: u32 = meta_flag::CLOSED;
 
-    /// Validates the metadata that belongs to the quiescent `word`; `flows` is what this VMM knows of the slice's connections.
+    /// Validates the metadata that belongs to the quiescent `word`; `places` is what this VMM knows of the slice's connections.
     ///
     /// `None`: there is a connection in a place of which the guest has not told yet whose it is (or never will).
-    pub fn new(word: SlotWord, meta: &SlotMeta, flows: &Flows) -> Result<Option<Self>, LiveError> {
+    pub fn new(word: SlotWord, meta: &SlotMeta, places: &Places) -> Result<Option<Self>, LiveError> {
         let live = LiveSet::new(&meta.live)?;
         let mut connections = Connections::default();
-        for (place, (numbers, flow)) in meta.numbers.iter().zip(flows).enumerate() {
+        let uses = meta.numbers.iter().zip(meta.serials).zip(places).enumerate();
+        for (place, ((numbers, serial), known)) in uses {
             if meta.connections & connection_bit::present(place) == 0 {
                 continue;
             }
-            let Some(flow) = *flow else { return Ok(None) };
+            let flow = match *known {
+                Place::Bound { flow, serial: bound } if bound == serial => flow,
+                Place::Left { serial: left } if left == serial => continue,
+                _ => return Ok(None),
+            };
             let ended = meta.connections & connection_bit::ended(place) != 0;
-            connections.set(place, Connection { flow, rcv_nxt: numbers.rcv_nxt, snd_nxt: numbers.snd_nxt, ended });
+            let (rcv_nxt, snd_nxt) = (numbers.rcv_nxt, numbers.snd_nxt);
+            connections.set(place, Connection { flow, serial, rcv_nxt, snd_nxt, ended });
         }
         Ok(Some(Self {
             incarnation: meta.incarnation,

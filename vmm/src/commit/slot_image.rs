@@ -1,7 +1,7 @@
 //! What is known about one slot's image, beside its bytes.
 
 use super::chain::{CHAIN_START, ChainHash};
-use super::connections::Flows;
+use super::connections::{Place, Places};
 use super::line_set::LineSet;
 use super::page_set::PageSet;
 use super::published::Published;
@@ -24,8 +24,8 @@ pub struct SlotImage {
     pub slice: SliceId,
     /// The flow that it began with: its name for people, and for the cluster.
     pub flow: Flow,
-    /// Flows of its connections. Shadow: as this VMM bound them. Standby: as the last checkpoint told, without ended ones.
-    pub flows: Flows,
+    /// Its connections. Shadow: as this VMM bound them. Standby: as the last checkpoint told.
+    pub places: Places,
     /// Shadow or standby.
     pub role: Role,
     /// Number of the last checkpoint captured or applied; 0 before the first.
@@ -42,14 +42,14 @@ pub struct SlotImage {
 
 impl SlotImage {
     pub(super) fn new(slice: SliceId, flow: Flow, role: Role) -> Self {
-        let mut flows = Flows::default();
-        if let Some(first) = flows.first_mut() {
-            *first = Some(flow);
+        let mut places = Places::default();
+        if let Some(first) = places.first_mut() {
+            *first = Place::Bound { flow, serial: 0 };
         }
         Self {
             slice,
             flow,
-            flows,
+            places,
             role,
             number: 0,
             chain: CHAIN_START,

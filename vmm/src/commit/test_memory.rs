@@ -7,7 +7,7 @@ use escape_abi::{SlotMeta, SlotWord};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
-const META_WORDS: usize = 15;
+const META_WORDS: usize = 16;
 
 pub struct TestMemory {
     words: Vec<AtomicU64>,
@@ -98,6 +98,7 @@ fn meta_words(m: &SlotMeta) -> [u64; META_WORDS] {
         pair(m.numbers[1]),
         pair(m.numbers[2]),
         pair(m.numbers[3]),
+        m.serials.iter().fold(0, |word, serial| word << 16 | u64::from(*serial)),
     ]);
     words
 }
@@ -120,6 +121,7 @@ impl SlotMemory for TestMemory {
         }
         meta.incarnation = words[8];
         (meta.requests, meta.flags, meta.connections) = (words[9], (words[10] >> 32) as u32, words[10] as u32);
+        meta.serials = std::array::from_fn(|i| (words[15] >> (48 - 16 * i)) as u16);
         for (numbers, word) in meta.numbers.iter_mut().zip(&words[11..]) {
             *numbers = ConnectionNumbers { rcv_nxt: (word >> 32) as u32, snd_nxt: *word as u32 };
         }

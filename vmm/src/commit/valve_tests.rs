@@ -52,7 +52,7 @@ fn coverage(generation: u64, snd_nxt: u32) -> Coverage {
     let mut connections = Connections::default();
     for slot in 0..3 {
         let flow = flow(slot as u16);
-        connections.set(slot, Connection { flow, snd_nxt, rcv_nxt: 50, ended: false });
+        connections.set(slot, Connection { flow, serial: 0, snd_nxt, rcv_nxt: 50, ended: false });
     }
     Coverage { incarnation: 7, generation, connections }
 }
@@ -91,7 +91,7 @@ fn connections_of_one_slice_have_frontiers_of_their_own() {
     let second = FrameBuilder::new(flow(11)).seq(900).ack(70).flags(ALL).payload(&[1; 4]).sent_by_guest();
     let frontier = |ended, generation| {
         let mut connections = Connections::one(flow(0), 50, 14);
-        connections.set(1, Connection { flow: flow(11), rcv_nxt: 70, snd_nxt: 904, ended });
+        connections.set(1, Connection { flow: flow(11), serial: 0, rcv_nxt: 70, snd_nxt: 904, ended });
         Coverage { incarnation: 7, generation, connections }
     };
     memory.set_word(0, SlotWord::new(5, 0));

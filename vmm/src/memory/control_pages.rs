@@ -163,7 +163,7 @@ fn decode_meta(bytes: &[u8; size_of::<SlotMeta>()]) -> SlotMeta {
         (numbers.rcv_nxt, numbers.snd_nxt) = (u32_at(at), u32_at(at + 4));
     }
     meta.connections = u32_at(offset_of!(SlotMeta, connections));
-    meta.reserved = std::array::from_fn(|i| u32_at(offset_of!(SlotMeta, reserved) + 4 * i));
+    meta.serials = std::array::from_fn(|i| u16::from_le_bytes(field(bytes, offset_of!(SlotMeta, serials) + 2 * i)));
     meta
 }
 
@@ -183,7 +183,7 @@ mod tests {
         for (i, live) in meta.live.iter_mut().enumerate() {
             (live.offset, live.len) = (100 + i as u32, 200 + i as u32);
         }
-        meta.reserved = [11, 12];
+        meta.serials = [11, 12, 13, 14];
         // SAFETY: SlotMeta is plain data without padding (128 bytes = the sum of its fields).
         let bytes = unsafe { std::slice::from_raw_parts((&raw const meta).cast::<u8>(), size_of::<SlotMeta>()) };
         assert!(pages.mapping().write(pages.layout().metas + 128 * 3, bytes));

@@ -40,7 +40,7 @@ impl Slice {
 
     /// The message that binds it.
     pub fn binding(&self) -> GuestMessage {
-        GuestMessage::Bind { slot: self.slot, incarnation: self.incarnation, flow: self.flow, place: 0 }
+        GuestMessage::Bind { slot: self.slot, incarnation: self.incarnation, flow: self.flow, place: 0, serial: 0 }
     }
 
     /// The slot's word.

@@ -85,7 +85,13 @@ pub fn bind_unseen(guest: &mut Guest) {
     let (first, generation) = guest.lease;
     for nth in 2..6 {
         let flow = Flow { ip: [10, 9, 9, 9], port: 5000 + nth as u16, service_port: guest.params.http_port };
-        guest.send(GuestMessage::Bind { slot: first + nth, incarnation: incarnation(generation, nth), flow, place: 0 });
+        guest.send(GuestMessage::Bind {
+            slot: first + nth,
+            incarnation: incarnation(generation, nth),
+            flow,
+            place: 0,
+            serial: 0,
+        });
     }
 }
 
@@ -99,7 +105,7 @@ pub fn bind_unleased(guest: &mut Guest) {
         (guest.lease.0 + 5, 1),
         (guest.lease.0 + 5, u64::MAX),
     ] {
-        guest.send(GuestMessage::Bind { slot, incarnation, flow, place: 0 });
+        guest.send(GuestMessage::Bind { slot, incarnation, flow, place: 0, serial: 0 });
     }
 }
 
@@ -108,8 +114,8 @@ pub fn bind_twice(guest: &mut Guest) {
     let (first, generation) = guest.lease;
     let (theft, takeover) = (guest.honest.flow, guest.bad.flow);
     let fresh = incarnation(generation, 60);
-    guest.send(GuestMessage::Bind { slot: first + 7, incarnation: fresh, flow: theft, place: 0 });
-    guest.send(GuestMessage::Bind { slot: guest.honest.slot, incarnation: fresh, flow: takeover, place: 0 });
+    guest.send(GuestMessage::Bind { slot: first + 7, incarnation: fresh, flow: theft, place: 0, serial: 0 });
+    guest.send(GuestMessage::Bind { slot: guest.honest.slot, incarnation: fresh, flow: takeover, place: 0, serial: 0 });
 }
 
 /// Output without end behind a reference that does not end either.

@@ -30,7 +30,7 @@ impl<H: Host> Server<H> {
         let Some((slot, incarnation)) = self.pool.take() else { return self.counters.syn_no_room += 1 };
         let key = SliceKey { slot, incarnation };
         let handle = CapsuleHandle(u64::from(slot));
-        let bind = GuestMessage::Bind { slot, incarnation, flow: syn.flow, place: 0 };
+        let bind = GuestMessage::Bind { slot, incarnation, flow: syn.flow, place: 0, serial: 0 };
         // A slot that the host is still looking at, or a host that cannot be told of the flow before its first frame.
         if self.tcp.get_ref(handle).is_err() {
             self.pool.untake(slot);
@@ -131,7 +131,9 @@ impl<H: Host> Server<H> {
         } else {
             slice.add(place, tcp, served);
         }
-        let bind = GuestMessage::Bind { slot: header.key.slot, incarnation, flow: syn.flow, place: place as u32 };
+        let serial = Self::next_serial(slice, place);
+        let bind =
+            GuestMessage::Bind { slot: header.key.slot, incarnation, flow: syn.flow, place: place as u32, serial };
         if self.tcp.attach_flow(header.key.slot, place, syn.flow) {
             if self.tcp.wire.try_tell(bind) {
                 return Some(place);
@@ -140,6 +142,12 @@ impl<H: Host> Server<H> {
         }
         slice.header().present &= !(1 << place);
         None
+    }
+
+    fn next_serial(slice: &mut SliceSlot, place: usize) -> u16 {
+        let Some(serial) = slice.header().serials.get_mut(place) else { return 0 };
+        *serial = serial.wrapping_add(1);
+        *serial
     }
 
     fn note_opened(&mut self, slot: u32, place: usize) {

@@ -33,7 +33,7 @@ impl World {
         let mut slots = Vec::new();
         for m in &messages {
             match *m {
-                GuestMessage::Bind { slot, incarnation, flow, place } => {
+                GuestMessage::Bind { slot, incarnation, flow, place, .. } => {
                     self.bound.insert(flow, (slot, incarnation));
                     self.places.insert((slot, incarnation, place as usize), flow);
                 }

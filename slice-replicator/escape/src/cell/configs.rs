@@ -5,7 +5,7 @@ use super::network::{
     CellNetwork, EDGE_IP, ORCHESTRATOR_IP, SERVICE_IP, SERVICE_MAC, UPLINK, mirror_name, node_ip, tap_name,
 };
 use crate::config::{
-    Cell, Control, Edge, FREESTANDING, MacAddress, NodeEntry, Quotas, ReplicationFile, Service, Timings,
+    Cell, Control, Edge, FREESTANDING, MacAddress, NodeEntry, Quotas, ReplicationFile, Service, SlicePer, Timings,
 };
 use escape_abi::layout::{LEASE_SLOTS, SLOTS_MAX};
 use escape_link::ClusterAuthority;
@@ -37,6 +37,10 @@ pub struct CellPlan {
     pub groups_per_node: u32,
     /// Sessions that one node must be able to open.
     pub sessions: u32,
+    /// What makes a slice.
+    pub slice_per: SlicePer,
+    /// Addresses that the clients have at least.
+    pub client_addresses: u8,
     /// HTTP port.
     pub http_port: u16,
     /// Stream port.
@@ -62,6 +66,8 @@ impl CellPlan {
             nodes: 3,
             groups_per_node: GROUPS_PER_NODE,
             sessions,
+            slice_per: SlicePer::Connection,
+            client_addresses: 1,
             http_port: 80,
             stream_port: 7777,
             replication: true,
@@ -82,7 +88,7 @@ impl CellPlan {
 
     /// Addresses that the clients have: each has a port for every session at it.
     pub(super) fn client_addresses(&self) -> u8 {
-        u8::try_from(self.sessions / SESSIONS_PER_ADDRESS + 1).unwrap_or(u8::MAX)
+        u8::try_from(self.sessions / SESSIONS_PER_ADDRESS + 1).unwrap_or(u8::MAX).max(self.client_addresses)
     }
 
     /// Slots of the arena: every node may join three times before a lease is used again.
@@ -118,6 +124,7 @@ impl CellPlan {
                 mac: MacAddress(SERVICE_MAC),
                 http_port: self.http_port,
                 stream_port: self.stream_port,
+                slice_per: self.slice_per,
                 ..Service::default()
             },
             timings: self.timings.clone(),

@@ -32,7 +32,7 @@ pub use node_entry::NodeEntry;
 pub use operator_config::OperatorConfig;
 pub use problem::{ConfigErrors, ConfigProblem, FileKind};
 pub use replication_file::ReplicationFile;
-pub use sections::{Cell, FREESTANDING, Quotas, Service, Timings};
+pub use sections::{Cell, FREESTANDING, Quotas, Service, SlicePer, Timings};
 pub use shipped_drills::{shipped_drill, shipped_drills};
 
 /// Whether a file is one of a Linux guest: it has a `kernel` key at its top. One that cannot be read is not.

@@ -33,7 +33,7 @@ pub struct FabricConfig {
     pub tcp_ports: Vec<u16>,
     /// Seed of the hash that chooses a new flow's bucket; keep it secret, or a client can choose its bucket.
     pub hash_seed: u32,
-    /// What of a new flow is hashed.
+    /// By what flows are placed and steered.
     pub place_by: PlaceBy,
     /// When an entry learned from a SYN expires, unless its owner confirms it by [`super::Fabric::set_flows`]; so a SYN
     /// flood cannot fill the table for good. `None`: entries stay until deleted.

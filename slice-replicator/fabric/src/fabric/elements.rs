@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::flow::KEY_LEN;
 use super::placement::{group_of, mark_of};
-use super::{BUCKETS, FLOWS_MAX, FabricError, Flow};
+use super::{BUCKETS, FLOWS_MAX, FabricError, Flow, PlaceBy};
 use crate::GroupId;
 use crate::nft::SetElement;
 
@@ -27,17 +27,21 @@ pub(super) fn bucket_elements(buckets: &[(u16, GroupId)]) -> Result<Vec<BucketEl
 }
 
 /// Elements of the map `pair`; if a flow is named twice, the last counts. What stands in it may be sent, so it takes
-/// flows of the protected `ports` only.
-pub(super) fn flow_elements(flows: &[(Flow, GroupId)], ports: &[u16]) -> Result<Vec<FlowElement>, FabricError> {
+/// flows of the protected `ports` only (of a client as a whole the rules look at the ports).
+pub(super) fn flow_elements(
+    flows: &[(Flow, GroupId)],
+    ports: &[u16],
+    by: PlaceBy,
+) -> Result<Vec<FlowElement>, FabricError> {
     if flows.len() > FLOWS_MAX as usize {
         return Err(FabricError::FlowsFull { flows: flows.len() });
     }
     let mut marks = BTreeMap::new();
     for (flow, group) in flows {
-        if !ports.contains(&flow.service_port) {
+        if by == PlaceBy::Flow && !ports.contains(&flow.service_port) {
             return Err(FabricError::UnprotectedPort { port: flow.service_port });
         }
-        marks.insert(flow.key(), mark_of(*group)?.to_ne_bytes());
+        marks.insert(flow.steered(by).key(), mark_of(*group)?.to_ne_bytes());
     }
     Ok(marks.into_iter().collect())
 }
@@ -62,9 +66,17 @@ mod tests {
         assert!(matches!(bucket_elements(&[(4_096, 0)]), Err(FabricError::BadBucket { bucket: 4_096 })));
         assert!(matches!(bucket_elements(&[(0, u32::MAX)]), Err(FabricError::BadGroup { .. })));
         let flow = Flow::new(Ipv4Addr::LOCALHOST, 1, 2);
-        assert!(matches!(flow_elements(&vec![(flow, 0); 65_537], &[2]), Err(FabricError::FlowsFull { flows: 65_537 })));
-        let [(key, value)] = flow_elements(&[(flow, 7), (flow, 9)], &[2]).unwrap()[..] else { panic!("one flow") };
-        assert!(matches!(flow_elements(&[(flow, 7)], &[3, 4]), Err(FabricError::UnprotectedPort { port: 2 })));
+        assert!(matches!(
+            flow_elements(&vec![(flow, 0); 65_537], &[2], PlaceBy::Flow),
+            Err(FabricError::FlowsFull { flows: 65_537 })
+        ));
+        let [(key, value)] = flow_elements(&[(flow, 7), (flow, 9)], &[2], PlaceBy::Flow).unwrap()[..] else {
+            panic!("one flow")
+        };
+        let of_other_port = flow_elements(&[(flow, 7)], &[3, 4], PlaceBy::Flow);
+        assert!(matches!(of_other_port, Err(FabricError::UnprotectedPort { port: 2 })));
+        let of_client = flow_elements(&[(flow, 7), (Flow::new(Ipv4Addr::LOCALHOST, 0, 0), 8)], &[3], PlaceBy::Client);
+        assert_eq!(of_client.unwrap().len(), 1, "one entry for all flows of a client");
         let element = SetElement { key: key.to_vec(), value: value.to_vec() };
         assert_eq!(read_flow(&element).unwrap(), (flow, 9));
     }

@@ -25,11 +25,13 @@ impl Flow {
         Self { client: SocketAddrV4::new(client, client_port), service_port }
     }
 
-    /// The part of the flow that chooses its bucket.
-    fn place_key(&self, by: PlaceBy) -> ([u8; KEY_LEN], usize) {
-        let mut key = self.key();
-        key[by.key_len()..].fill(0);
-        (key, by.key_len())
+    /// The flow as it is steered: itself, or for all of its client's flows the address with ports 0.
+    #[must_use]
+    pub const fn steered(&self, by: PlaceBy) -> Self {
+        match by {
+            PlaceBy::Flow => *self,
+            PlaceBy::Client => Self::new(*self.client.ip(), 0, 0),
+        }
     }
 
     /// The key as nf_tables lays it in registers: network order, each port alone in a register, zero-padded.
@@ -51,18 +53,18 @@ impl Flow {
     }
 }
 
-/// What of a new flow chooses its bucket.
+/// By what flows are placed and steered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PlaceBy {
-    /// All of it: every connection is placed for itself.
+    /// Every flow for itself.
     #[default]
     Flow,
-    /// The client's address alone: its connections come together, where they share a slice.
+    /// The client's address: its flows come together, where they share a slice, and new ones go where the others are.
     Client,
 }
 
 impl PlaceBy {
-    /// Bytes of a flow's key that are looked at.
+    /// Bytes of a flow's key that choose its bucket.
     pub(super) const fn key_len(self) -> usize {
         match self {
             Self::Flow => KEY_LEN,
@@ -74,9 +76,9 @@ impl PlaceBy {
 /// The bucket, `0..4096`, that the kernel's placement rule chooses for a new flow: `jhash` over the key's three registers, or
 /// over the first alone, scaled by `reciprocal_scale` (`net/netfilter/nft_hash.c`).
 pub fn bucket_of(flow: &Flow, seed: u32, by: PlaceBy) -> u16 {
-    let ([a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3], len) = flow.place_key(by);
+    let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3] = flow.steered(by).key();
     // jhash adds the words that there are to a common start; those that there are not are zero here.
-    let start = JHASH_INITVAL.wrapping_add(len as u32).wrapping_add(seed);
+    let start = JHASH_INITVAL.wrapping_add(by.key_len() as u32).wrapping_add(seed);
     let a = start.wrapping_add(u32::from_le_bytes([a0, a1, a2, a3]));
     let b = start.wrapping_add(u32::from_le_bytes([b0, b1, b2, b3]));
     let c = start.wrapping_add(u32::from_le_bytes([c0, c1, c2, c3]));

@@ -81,7 +81,7 @@ impl Fabric {
     fn install_once(&mut self, contents: Contents<'_>) -> Result<(), FabricError> {
         let changes = self.resolve(contents.places)?;
         let buckets = bucket_elements(contents.buckets)?;
-        let flows = flow_elements(contents.flows, &self.config.tcp_ports)?;
+        let flows = flow_elements(contents.flows, &self.config.tcp_ports, self.config.place_by)?;
         let mut transaction = self.nft.begin(&self.config.table);
         ruleset::install(&self.config, self.ownership, &mut transaction);
         for named in self.ports.values() {
@@ -186,7 +186,7 @@ impl Fabric {
     /// Tells which group flows belong to, in one transaction (10,000 flows keep the calling thread for some 20 ms); entries learned from SYNs are confirmed by it, they do not
     /// expire any more. If a flow is named twice, the last counts. Nothing is changed if one is of no protected port.
     pub fn set_flows(&mut self, flows: &[(Flow, GroupId)]) -> Result<Duration, FabricError> {
-        let elements = flow_elements(flows, &self.config.tcp_ports)?;
+        let elements = flow_elements(flows, &self.config.tcp_ports, self.config.place_by)?;
         let keys: Vec<[u8; KEY_LEN]> = elements.iter().map(|(key, _)| *key).collect();
         let mut tries = FLOW_TRIES;
         loop {
@@ -206,7 +206,7 @@ impl Fabric {
 
     /// Forgets flows (closed ones); unknown ones are passed over.
     pub fn del_flows(&mut self, flows: &[Flow]) -> Result<Duration, FabricError> {
-        let keys: Vec<[u8; KEY_LEN]> = flows.iter().map(Flow::key).collect();
+        let keys: Vec<[u8; KEY_LEN]> = flows.iter().map(|flow| flow.steered(self.config.place_by).key()).collect();
         let mut transaction = self.nft.begin(&self.config.table);
         transaction.destroy_elements(PAIR, &keys);
         Ok(self.nft.commit(transaction)?)

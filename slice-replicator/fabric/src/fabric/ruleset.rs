@@ -7,7 +7,6 @@
 //!     tcp flags & (fin|syn|rst|ack) == syn  tcp dport @service_ports  goto place
 //! }
 //! chain place { meta mark set jhash ip saddr . tcp sport . tcp dport mod 4096 seed … map @bucket  goto learn }
-//!                 (or of ip saddr alone: slices per client address)
 //! chain learn { update @pair { ip saddr . tcp sport . tcp dport : meta mark }  goto steer }
 //! chain steer { dup to meta mark map @mirror
 //!               fwd to meta mark map @owner }
@@ -17,11 +16,14 @@
 //!     counter drop
 //! }
 //! ```
+//! Where flows are steered by client ([`super::PlaceBy::Client`]), both ports of a key are 0, the hash is of `ip saddr` alone, and
+//! the two rules that look a flow up check first that the service's port is one of `@service_ports`.
+//!
 //! The mirror is sent before the frame itself: the standby has a copy of whatever the owner can have seen.
 
 use super::config::FabricConfig;
 use super::counters::{drop_counter, names, sent_counter};
-use super::{BUCKETS, FLOWS_MAX, GROUPS_MAX};
+use super::{BUCKETS, FLOWS_MAX, GROUPS_MAX, PlaceBy};
 use crate::NodeId;
 use crate::nft::Expression::{self, *};
 use crate::nft::{DataType, MetaKey, PayloadBase, Register, SetSpec, TableOwnership, Transaction, Verdict};
@@ -129,7 +131,7 @@ fn add_client_rules(config: &FabricConfig, transaction: &mut Transaction) {
         &[
             &[ether_type(), Equals(A, &ETHERTYPE_IPV4), destination(A), Equals(A, &service)][..],
             &whole_tcp(),
-            &client_key(),
+            &flow_key(config, Side::Client),
             &[Lookup { set: PAIR, key: A, value: Some(A) }, StoreMark(A), Decide(Verdict::GoTo(STEER))],
         ]
         .concat(),
@@ -152,7 +154,8 @@ fn add_placing(config: &FabricConfig, transaction: &mut Transaction) {
     let len = config.place_by.key_len() as u32;
     let hash = JenkinsHash { from: A, len, modulus: BUCKETS.into(), seed: config.hash_seed, into: D };
     let choose = [hash, Lookup { set: BUCKET, key: D, value: Some(D) }, StoreMark(D), Decide(Verdict::GoTo(LEARN))];
-    transaction.add_rule(PLACE, &[&client_key()[..], &choose].concat());
+    let key = flow_key(config, Side::Client);
+    transaction.add_rule(PLACE, &[&key[..], &choose].concat());
     transaction.add_rule(PLACE, &[Count(names::NO_BUCKET), DROP]);
     let learn = [
         LoadMeta(MetaKey::Mark, D),
@@ -160,7 +163,7 @@ fn add_placing(config: &FabricConfig, transaction: &mut Transaction) {
         Count(names::PLACED),
         Decide(Verdict::GoTo(STEER)),
     ];
-    transaction.add_rule(LEARN, &[&client_key()[..], &learn].concat());
+    transaction.add_rule(LEARN, &[&key[..], &learn].concat());
     transaction.add_rule(LEARN, &[Count(names::FLOWS_FULL), DROP]);
 }
 
@@ -185,7 +188,7 @@ fn add_permission(config: &FabricConfig, uplink_index: u32, chain: &str, sent: &
         source(A),
         Equals(A, &service),
     ];
-    let node_key = [destination(A), destination_port(B), source_port(C)];
+    let node_key = flow_key(config, Side::Service);
     let may_send = [
         Lookup { set: PAIR, key: A, value: Some(A) },
         // By way of the mark, so that `nft` can print the rule.
@@ -205,9 +208,27 @@ fn whole_tcp() -> [Expression<'static>; 5] {
     [protocol(), Equals(A, &PROTOCOL_TCP), fragment(), Mask(A, &FRAGMENT_BITS), Equals(A, &[0, 0])]
 }
 
-/// Loads the key of the flow that a client's frame belongs to.
-fn client_key() -> [Expression<'static>; 3] {
-    [source(A), source_port(B), destination_port(C)]
+/// Who sent a frame.
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Service,
+}
+
+/// Loads the key by which the flow of a frame is steered. Goes on only if it is of a protected port: a flow's own key says so, a
+/// client's does not.
+fn flow_key(config: &FabricConfig, sender: Side) -> Vec<Expression<'static>> {
+    let (client, client_port, service_port) = match sender {
+        Side::Client => (source(A), source_port(B), destination_port(C)),
+        Side::Service => (destination(A), destination_port(B), source_port(C)),
+    };
+    match config.place_by {
+        PlaceBy::Flow => vec![client, client_port, service_port],
+        PlaceBy::Client => {
+            let protected = Lookup { set: SERVICE_PORTS, key: C, value: None };
+            vec![service_port, protected, client, LoadWord(0, B), LoadWord(0, C)]
+        }
+    }
 }
 
 const fn ether_type() -> Expression<'static> {

@@ -36,6 +36,12 @@ pub fn wrong_files() {
         ("http_port = 80", "http_port = 7777", "ports 7777 and 7777 must differ", false),
         ("http_port = 80", "http_port = 80000", "80000", true),
         ("suspect_after_ms = 12", "suspect_after_ms = 3", "suspect_after_ms (3) must exceed heartbeat_ms (3)", false),
+        (
+            "n_slots = 192\nleases = 1\nram_mib = 64\n\n[service]",
+            "replication = false\nn_slots = 192\nleases = 1\nram_mib = 64\n\n[service]\nslice_per_client = true",
+            "slice_per_client needs replication",
+            false,
+        ),
         ("listen = \"127.0.0.1:7400\"", "listen = \"nowhere\"", "socket address", true),
     ] {
         assert!(node.contains(right), "{right:?} is not in\n{node}");

@@ -22,6 +22,7 @@ mod poison;
 mod python_client;
 mod replication_port;
 mod session;
+mod sharing;
 mod tidy;
 mod traces;
 mod victim;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         ("capture::nothing_of_the_old_owner", capture::nothing_of_the_old_owner),
         ("poison::one_session_is_lost", poison::one_session_is_lost),
         ("hostile_session::others_do_not_wait", hostile_session::others_do_not_wait),
+        ("sharing::connections_of_a_client_fail_over_together", sharing::fail_over_together),
         ("hosts::a_cell_on_three_hosts_from_its_file", hosts::from_its_file),
         ("replication_port::hostile_bytes_harm_no_session", replication_port::hostile_bytes),
         ("interrupted_drill::leaves_nothing", interrupted_drill::leaves_nothing),

@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a reply may take: longer than a failover, shorter than a lost session.
-const REPLY_MAX: Duration = Duration::from_secs(5);
-const COUNT: &[u8] = b"POST /counter HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\r\n\r\n";
+pub const REPLY_MAX: Duration = Duration::from_secs(5);
+/// Adds one to the session's counter.
+pub const COUNT: &[u8] = b"POST /counter HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\r\n\r\n";
 
 const WHERE: &[u8] = b"GET /session HTTP/1.1\r\nHost: e2e\r\n\r\n";
 
@@ -84,21 +85,25 @@ impl Session {
         }
     }
 
-    /// Head and body of the next reply.
     fn reply(&mut self) -> String {
-        let mut bytes = Vec::new();
-        let mut part = [0; 1024];
-        loop {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-                if body.len() >= length.unwrap().parse::<usize>().unwrap() {
-                    return text;
-                }
+        reply(&mut self.stream)
+    }
+}
+
+/// Head and body of the next reply on a connection.
+pub fn reply(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut part = [0; 1024];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            if body.len() >= length.unwrap().parse::<usize>().unwrap() {
+                return text;
             }
-            let n = self.stream.read(&mut part).unwrap();
-            assert!(n > 0, "the session was closed after {} replies: {text:?}", self.count);
-            bytes.extend(&part[..n]);
         }
+        let n = stream.read(&mut part).unwrap();
+        assert!(n > 0, "the session was closed: {text:?}");
+        bytes.extend(&part[..n]);
     }
 }
