@@ -18,6 +18,7 @@ pub(crate) struct SliceSlot {
 pub(crate) struct Connection<'a> {
     /// Address of the slot.
     pub base: usize,
+    pub place: usize,
     pub header: &'a mut SlotHeader,
     pub tcp: &'a mut TcpState,
     pub served: &'a mut ServedState,
@@ -26,6 +27,18 @@ pub(crate) struct Connection<'a> {
 }
 
 impl Connection<'_> {
+    /// Slice clock of the connection's last request, or of its start.
+    pub(crate) fn active_at(&self) -> i64 {
+        self.header.active_at.get(self.place).copied().unwrap_or(self.header.clock)
+    }
+
+    /// Something was asked for now.
+    pub(crate) fn note_active(&mut self) {
+        if let Some(at) = self.header.active_at.get_mut(self.place) {
+            *at = self.header.clock;
+        }
+    }
+
     /// smoltcp's time now.
     pub(crate) const fn stack_now(&self) -> i64 {
         self.header.clock + self.tcp.skew
@@ -60,11 +73,11 @@ impl SliceSlot {
             let first = &mut *self.place;
             let SlotState { header, tcp, session, served, scratch, .. } = first;
             match place.checked_sub(1) {
-                None => Connection { base, header, tcp, served, scratch, session },
+                None => Connection { base, place, header, tcp, served, scratch, session },
                 Some(more) => {
                     let (tcp, other) = more_of(self.place, more.min(MORE - 1));
                     let MoreServed { served, scratch } = &mut *other;
-                    Connection { base, header, tcp: &mut *tcp, served, scratch, session }
+                    Connection { base, place, header, tcp: &mut *tcp, served, scratch, session }
                 }
             }
         }

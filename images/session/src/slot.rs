@@ -61,6 +61,9 @@ pub(crate) struct SlotHeader {
     pub ended: u16,
     /// Which use of its place each connection is.
     pub serials: [u16; CONNECTIONS_MAX],
+    /// Slice clock of each connection's last request, or of its start. Here because the clock changes with every request too: the
+    /// first connection's shares its line, and a checkpoint has a line less.
+    pub active_at: [i64; CONNECTIONS_MAX],
 }
 
 /// The slice's state outside rings and heap. In a slot for several connections, the others' lie at [`MORE_TCP_AT`] and
@@ -72,9 +75,9 @@ pub(crate) struct SlotState {
     pub tcp: TcpState,
     /// What all connections share.
     pub session: HttpState,
-    pub record: SliceRecord,
     /// What the session keeps of the first connection.
     pub served: ServedState,
+    pub record: SliceRecord,
     /// Alive only while a request body is being read.
     pub scratch: MaybeUninit<BodyScratch>,
 }
@@ -140,17 +143,17 @@ pub(crate) fn regions(shared: bool) -> ([Region; 3], [Region; 3]) {
 impl SlotHeader {
     /// The header of a new slice with one connection.
     pub(crate) fn new(key: SliceKey, image_id: u64, shared: bool) -> Self {
-        let shared = u16::from(shared);
         Self {
             magic: MAGIC,
             image_id,
             key,
             clock: CLOCK_START,
             closed: 0,
-            shared,
+            shared: u16::from(shared),
             present: 1,
             ended: 0,
             serials: [0; CONNECTIONS_MAX],
+            active_at: [CLOCK_START; CONNECTIONS_MAX],
         }
     }
 

@@ -123,7 +123,7 @@ impl<H: Host> Server<H> {
         let base = slice.base();
         // SAFETY: the slot is attached and referenced; a free place's rings are used by nobody.
         let tcp = unsafe { TcpState::new(base, Rings::of(true, place), syn, ts_base, clock) };
-        let served = ServedState::new(kind, clock);
+        let served = ServedState::new(kind);
         if place == 0 {
             let c = slice.connection(0);
             (*c.tcp, *c.served) = (tcp, served);
@@ -131,6 +131,7 @@ impl<H: Host> Server<H> {
         } else {
             slice.add(place, tcp, served);
         }
+        slice.connection(place).note_active();
         let serial = Self::next_serial(slice, place);
         let bind =
             GuestMessage::Bind { slot: header.key.slot, incarnation, flow: syn.flow, place: place as u32, serial };
@@ -173,7 +174,7 @@ impl<H: Host> Server<H> {
         // SAFETY: a free slot of our own lease, referenced: mapped, and nobody else's. Its rings are used by this socket alone.
         unsafe {
             let tcp = TcpState::new(state.cast(), Rings::of(shared, 0), syn, ts_base, clock);
-            let (session, served) = (HttpState::new(), ServedState::new(kind, clock));
+            let (session, served) = (HttpState::new(), ServedState::new(kind));
             state.write(SlotState { header, tcp, session, record, served, scratch: MaybeUninit::uninit() });
         }
         self.session.attach(key);

@@ -55,11 +55,11 @@ impl SessionLayer {
     /// sending must stay where they are.
     pub(crate) fn run(&self, c: &mut Connection<'_>, others_send: bool) {
         let key = c.header.key;
-        let Connection { base, header, tcp, served, scratch, session } = c;
+        let idle = self.idle_us > 0 && c.header.clock - c.active_at() >= self.idle_us;
+        let Connection { base, header, tcp, served, scratch, session, .. } = c;
         // SAFETY: the slice is plugged here and referenced, so its slot is mapped; this is the only use of its heap.
         let heap = unsafe { self.memory.heap(key.slot) };
-        let idle = self.idle_us > 0 && header.clock - served.active_at >= self.idle_us;
-        tcp.with_pipe(*base, |pipe| {
+        let active = tcp.with_pipe(*base, |pipe| {
             pipe.close_if_wanted();
             let active = match served.kind() {
                 Some(SessionKind::Http) => {
@@ -84,15 +84,17 @@ impl SessionLayer {
                 Some(SessionKind::Stream) => served.stream.run(pipe),
                 None => false,
             };
-            if active {
-                served.active_at = header.clock;
-            } else if idle && pipe.may_write() {
+            if !active && idle && pipe.may_write() {
                 match served.kind() {
                     Some(SessionKind::Http) => served.http.close(pipe),
                     _ => served.stream.close(pipe),
                 }
             }
+            active
         });
+        if active {
+            c.note_active();
+        }
     }
 
     /// One of the session's connections is over, others are not.
@@ -114,7 +116,7 @@ impl SessionLayer {
     /// Slice clock at which the session has something to do though nothing came: it is idle for too long, or a tick is due. What
     /// could not be done at its time waits for what hinders it, not for a time.
     pub(crate) fn wake_at(&self, c: &Connection<'_>) -> Option<i64> {
-        let idle = (self.idle_us > 0).then(|| c.served.active_at + self.idle_us);
+        let idle = (self.idle_us > 0).then(|| c.active_at() + self.idle_us);
         [idle, c.served.http.wake_at()].into_iter().flatten().filter(|at| *at > c.header.clock).min()
     }
 }

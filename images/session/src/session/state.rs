@@ -21,15 +21,13 @@ pub(crate) struct ServedState {
     kind: u32,
     /// 1: a request waits until another connection has sent a value.
     pub waits: u32,
-    /// Slice clock of the last request, or of the start.
-    pub active_at: i64,
     pub http: HttpConnection,
     pub stream: StreamState,
 }
 
 impl ServedState {
-    pub(crate) const fn new(kind: SessionKind, clock: i64) -> Self {
-        Self { kind: kind as u32, waits: 0, active_at: clock, http: HttpConnection::new(), stream: StreamState::new() }
+    pub(crate) const fn new(kind: SessionKind) -> Self {
+        Self { kind: kind as u32, waits: 0, http: HttpConnection::new(), stream: StreamState::new() }
     }
 
     pub(crate) const fn kind(&self) -> Option<SessionKind> {

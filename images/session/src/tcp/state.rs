@@ -33,13 +33,6 @@ pub(crate) struct RingPart {
 /// State of one connection.
 #[repr(C, align(64))]
 pub(crate) struct TcpState {
-    pub flow: Flow,
-    pub peer_mac: [u8; 6],
-    /// TCP timestamps are this plus the slice's clock in milliseconds.
-    pub ts_base: u32,
-    /// How far smoltcp's time is ahead of the slice's clock: the jumps that made it send early.
-    pub skew: i64,
-    pub rings: Rings,
     /// The socket. Its only pointers: into this slot's rings, and [`tsval`], which is set anew at plug.
     sockets: [SocketStorage<'static>; 1],
     pub retransmit: Retransmit,
@@ -73,6 +66,14 @@ pub(crate) struct TcpState {
     pub phase: u32,
     /// 1: the session has closed, and our FIN waits until all is acknowledged.
     close_wanted: u32,
+    // What follows changes seldom: the lines before it are in every checkpoint.
+    pub flow: Flow,
+    pub peer_mac: [u8; 6],
+    /// TCP timestamps are this plus the slice's clock in milliseconds.
+    pub ts_base: u32,
+    /// How far smoltcp's time is ahead of the slice's clock: the jumps that made it send early.
+    pub skew: i64,
+    pub rings: Rings,
 }
 
 /// What limits the time that a connection may take; also for those who must not touch the socket.
