@@ -1,7 +1,7 @@
 //! The session server of the freestanding guest: TCP and HTTP restructured around slices.
 //!
-//! Every client connection is one slice with two capsules: TCP (a smoltcp socket with its buffers) and session (HTTP state,
-//! or a checked byte stream, and a heap). All of it lies in the slice's slot, so a slot that was copied to another machine is plugged by
+//! Every client connection, or all connections of a client address together, is one slice with two capsules: TCP (smoltcp sockets with
+//! their buffers) and session (HTTP state, or a checked byte stream, and a heap). All of it lies in the slice's slot, so a slot that was copied to another machine is plugged by
 //! attaching it; the client keeps its connection. The platform (interrupts, virtio, rings) is behind [`Host`].
 //!
 //! * [`Server`]: what the platform calls. [`Memory`]: where control pages and arena lie.
