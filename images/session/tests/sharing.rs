@@ -157,6 +157,31 @@ fn a_value_that_is_being_sent_is_not_freed() {
 }
 
 #[test]
+fn what_a_lost_connection_had_begun_to_store_is_given_back() {
+    let mut world = World::shared(6, 64);
+    let stays = connect(&mut world);
+    world.run_for(100 * MS);
+    for reset in [true, false, true, false] {
+        let lost = connect(&mut world);
+        let begun = b"PUT /kv/v HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n";
+        world.clients[lost].outgoing.extend(begun.iter().chain(&[b'x'; 50_000]));
+        world.poll_client(lost);
+        world.run_for(SECOND);
+        if reset {
+            world.clients[lost].socket().abort();
+        }
+        world.clients[lost].fin = true;
+        world.poll_client(lost);
+        world.run_for(SECOND);
+        assert_eq!(present(&world), 1, "its place is free");
+    }
+    world.clients[stays].outgoing.extend(b"PUT /kv/w HTTP/1.1\r\nHost: t\r\nContent-Length: 120000\r\n\r\n");
+    world.clients[stays].outgoing.extend([b'y'; 120_000]);
+    world.poll_client(stays);
+    assert_eq!(answer(&mut world, stays).status, 201, "the heap has room");
+}
+
+#[test]
 fn a_connection_whose_binding_is_refused_goes_in_silence_and_the_slice_stays() {
     let _lock = turn_lock();
     let arena = Arena::new(64);

@@ -40,6 +40,8 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("bind-unseen", slices::bind_unseen),
     ("bind-unleased", slices::bind_unleased),
     ("bind-twice", slices::bind_twice),
+    ("join-others", slices::join_others),
+    ("connection-never-bound", slices::connection_never_bound),
     ("never-commits", slices::never_commits),
     ("ignores-hold", slices::ignores_hold),
     ("unbound-flow", output::unbound_flow),

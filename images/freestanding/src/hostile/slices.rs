@@ -4,6 +4,7 @@ use crate::guest::{Guest, incarnation};
 use core::sync::atomic::Ordering;
 use escape_abi::layout::{SLOT_SIZE, SLOTS_MAX};
 use escape_abi::message::Flow;
+use escape_abi::meta::connection_bit;
 use escape_abi::{GuestMessage, LiveRange, SlotMeta, SlotWord};
 
 /// Frames of `never_commits`.
@@ -116,6 +117,22 @@ pub fn bind_twice(guest: &mut Guest) {
     let fresh = incarnation(generation, 60);
     guest.send(GuestMessage::Bind { slot: first + 7, incarnation: fresh, flow: theft, place: 0, serial: 0 });
     guest.send(GuestMessage::Bind { slot: guest.honest.slot, incarnation: fresh, flow: takeover, place: 0, serial: 0 });
+}
+
+/// Connections for the bad slice that are another slice's, or nobody's, or another client's, or in a place that is taken.
+pub fn join_others(guest: &mut Guest) {
+    let (slot, incarnation) = (guest.bad.slot, guest.bad.incarnation);
+    let unseen = Flow { port: 6000, ..guest.bad.flow };
+    let stranger = Flow { ip: [10, 9, 9, 9], ..unseen };
+    for (flow, place) in [(guest.honest.flow, 1), (unseen, 0), (unseen, 1), (stranger, 2)] {
+        guest.send(GuestMessage::Bind { slot, incarnation, flow, place, serial: 1 });
+    }
+}
+
+/// The state is published as having a connection of which the host was never told.
+pub fn connection_never_bound(guest: &mut Guest) {
+    let meta = guest.bad.meta();
+    publish_lie(guest, SlotMeta { connections: meta.connections | connection_bit::present(1), ..meta });
 }
 
 /// Output without end behind a reference that does not end either.

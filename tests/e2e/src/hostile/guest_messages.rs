@@ -19,7 +19,14 @@ impl Host {
                     let lease = HostMessage::Lease { first_slot: 0, generation: self.generation };
                     self.vm.control().send(lease);
                 }
-                GuestMessage::Bind { slot, incarnation, flow, .. } => self.bind(SliceId { slot, incarnation }, flow),
+                GuestMessage::Bind { slot, incarnation, flow, place, serial } => {
+                    let slice = SliceId { slot, incarnation };
+                    if self.valve.bindings().in_slot(slot) == Some(slice) {
+                        self.join(slice, flow, place as usize, serial);
+                    } else {
+                        self.bind(slice, flow);
+                    }
+                }
                 GuestMessage::Changed { slot } => {
                     if let Some(slice) = self.valve.bindings().in_slot(slot) {
                         self.valve.want_capture(slice);
@@ -51,6 +58,19 @@ impl Host {
         for (images, role) in [(&mut self.shadows, Role::Shadow), (&mut self.standby, Role::Standby)] {
             let created = images.create(slice, flow, role);
             assert!(created.is_ok(), "slice {slice} was accepted: {created:?}");
+        }
+    }
+
+    /// Another connection of a slice counts only for a SYN that came in here, of the slice's client.
+    fn join(&mut self, slice: SliceId, flow: Flow, place: usize, serial: u16) {
+        let now = self.now();
+        let SliceId { slot, incarnation } = slice;
+        match self.valve.join(slice, place, flow, now) {
+            Ok(()) => assert!(self.shadows.add_flow(slice, place, flow, serial), "{slice} was accepted"),
+            Err(cause) => {
+                self.refused_bindings.push(cause.to_string());
+                self.vm.control().send(HostMessage::ConnectionFree { slot, incarnation, flow });
+            }
         }
     }
 

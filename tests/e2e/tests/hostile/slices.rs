@@ -108,6 +108,24 @@ fn bind_twice() {
 }
 
 #[test]
+fn join_others() {
+    let Some(host) = survive("join-others") else { return };
+    let causes =
+        ["its flow belongs to slice", "place 0 of 4 is not free", "no SYN from client port 6000", "another client"];
+    assert_eq!(host.refused_bindings.len(), causes.len(), "{}", host.told());
+    for (refused, cause) in host.refused_bindings.iter().zip(causes) {
+        assert!(refused.contains(cause), "{refused:?} does not say {cause:?}");
+    }
+    assert_eq!((host.valve.bindings().len(), host.quarantined.len()), (2, 0), "{}", host.told());
+}
+
+#[test]
+fn connection_never_bound() {
+    let Some(host) = given_up("connection-never-bound", "hangs") else { return };
+    assert_eq!(host.capturer.metrics().hanging, 1);
+}
+
+#[test]
 fn never_commits() {
     let Some(host) = given_up("never-commits", "hangs") else { return };
     let valve = host.valve.metrics();
