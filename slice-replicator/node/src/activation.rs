@@ -221,7 +221,7 @@ impl Node {
         });
         if let Some((segment, frame)) = syn {
             self.valve.saw_syn(segment.flow, segment.seq, now);
-            self.give_guest(&frame);
+            self.give_guest(None, &frame);
         }
     }
 }

@@ -10,8 +10,6 @@ use escape_vmm::commit::tombstone::TombstoneAnswer;
 
 /// Frames read per wake-up of an interface, so that a flood cannot starve the commit path.
 const FRAMES_PER_TURN_MAX: usize = 256;
-/// Frames that wait for receive buffers; full: the newest is dropped, its sender's TCP sends it again.
-const RX_BACKLOG_MAX: usize = 2048;
 
 /// The commit path's name of a flow.
 pub(crate) const fn vmm_flow(f: &Flow) -> escape_abi::message::Flow {
@@ -61,8 +59,8 @@ impl Node {
     }
 
     fn on_segment(&mut self, segment: &Segment, frame: &[u8], now: u64) {
-        if self.valve.bindings().slice_of(&segment.flow).is_some() {
-            return self.give_guest(frame);
+        if let Some(slice) = self.valve.bindings().slice_of(&segment.flow) {
+            return self.give_guest(Some(slice.slot), frame);
         }
         match self.tombstones.answer(segment, now) {
             TombstoneAnswer::Answer(answer) => return self.send_to_fabric(&answer),
@@ -79,7 +77,7 @@ impl Node {
             return;
         }
         self.valve.saw_syn(segment.flow, segment.seq, now);
-        self.give_guest(frame);
+        self.give_guest(None, frame);
     }
 
     /// A frame of a group that is this node's already, although its gate was never closed (TCP-FAILOVER.md, K).
@@ -131,17 +129,13 @@ impl Node {
         }
     }
 
-    /// Gives a frame to the guest, after those that wait already.
-    pub(crate) fn give_guest(&mut self, frame: &[u8]) {
+    /// Gives a frame to the guest, for the slice in a slot or for none yet, after those that wait already.
+    pub(crate) fn give_guest(&mut self, slot: Option<u32>, frame: &[u8]) {
         self.stages.given(self.now());
         if self.rx_backlog.is_empty() && self.vm.net().push_rx(frame) != RxOutcome::NoBuffer {
             return;
         }
-        if self.rx_backlog.len() >= RX_BACKLOG_MAX {
-            self.metrics.rx_backlog_full += 1;
-            return;
-        }
-        self.rx_backlog.push_back(frame.to_vec());
+        self.metrics.rx_backlog_full += u64::from(!self.rx_backlog.push(slot, frame));
     }
 
     /// Gives waiting frames to the guest as far as it has buffers.
@@ -150,21 +144,19 @@ impl Node {
             if self.vm.net().push_rx(frame) == RxOutcome::NoBuffer {
                 return;
             }
-            self.rx_backlog.pop_front();
+            self.rx_backlog.pop();
         }
     }
 
     /// Gives the guest what gate and mirror kept of a flow, in order.
     pub(crate) fn replay(&mut self, flow: &Flow) {
-        let Self { ingress, rx_backlog, metrics, .. } = self;
+        let Self { ingress, rx_backlog, metrics, valve, .. } = self;
+        let slot = valve.bindings().slice_of(&vmm_flow(flow)).map(|slice| slice.slot);
         // Replay goes through the backlog: it keeps the order, and the bound holds for it too.
         let outcome = ingress.replay(&vmm_flow(flow), &mut |frame| {
-            if rx_backlog.len() >= RX_BACKLOG_MAX {
-                metrics.rx_backlog_full += 1;
-                return false;
-            }
-            rx_backlog.push_back(frame.to_vec());
-            true
+            let taken = rx_backlog.push(slot, frame);
+            metrics.rx_backlog_full += u64::from(!taken);
+            taken
         });
         if let Replay::Blocked { left, .. } = outcome {
             tracing::warn!(%flow, left, "guest takes no frames: the rest of a replay is left to the client's TCP");

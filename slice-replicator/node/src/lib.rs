@@ -32,6 +32,7 @@ mod peers;
 mod priority;
 mod quota_config;
 mod run;
+mod rx_backlog;
 mod sabotage;
 mod slice_table;
 pub mod solo;

@@ -11,6 +11,7 @@ use crate::guest_watch::GuestWatch;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig};
 use crate::metrics::NodeMetrics;
 use crate::peers::Peers;
+use crate::rx_backlog::RxBacklog;
 use crate::sabotage::Sabotage;
 use crate::slice_table::SliceTable;
 use crate::stages::Stages;
@@ -89,8 +90,8 @@ pub struct Node {
     pub(crate) inbox: Vec<u8>,
     /// Slices whose state changed without output, with the time by which to capture them. Each slice once.
     pub(crate) stale: StaleSlices,
-    /// Frames for a guest without receive buffers, oldest first (bound: `RX_BACKLOG_MAX`).
-    pub(crate) rx_backlog: VecDeque<Vec<u8>>,
+    /// Frames for a guest without receive buffers.
+    pub(crate) rx_backlog: RxBacklog,
     /// Flips to ask for at the end of this turn.
     pub(crate) flips: Vec<(GroupId, escape_proto::Epoch)>,
     /// Flows that began since the edge was last told: it keeps those that their owner confirms.
@@ -222,7 +223,7 @@ impl Node {
             to_prefault: VecDeque::new(),
             inbox: Vec::new(),
             stale: StaleSlices::new(config.n_slots),
-            rx_backlog: VecDeque::new(),
+            rx_backlog: RxBacklog::default(),
             flips: Vec::new(),
             new_flows: Vec::new(),
             ended_flows: Vec::new(),
