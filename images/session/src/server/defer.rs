@@ -89,7 +89,7 @@ impl<H: Host> Server<H> {
         match work {
             Work::Frame(frame) => {
                 let Some(segment) = Segment::parse(frame, self.params.ip) else { return true };
-                match self.tcp.flows.get(segment.flow) {
+                match self.tcp.attached.of_flow(segment.flow) {
                     Some((slot, place)) => self.deliver(slot, place, &segment).is_ok(),
                     // The first segment of another connection of the slice.
                     None if segment.is_pure_syn() => self.join(slot, &segment).is_ok(),

@@ -131,7 +131,7 @@ impl<H: Host> Server<H> {
             if header.ended >> place & 1 == 0 {
                 // Its binding was refused.
                 self.session.end_connection(&mut slice.connection(place));
-                self.tcp.detach_flow(slot, place);
+                self.tcp.attached.detach_flow(slot, place);
             }
             let header = slice.header();
             (header.present, header.ended) = (header.present & !(1 << place), header.ended & !(1 << place));

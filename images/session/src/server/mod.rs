@@ -67,7 +67,7 @@ impl<H: Host> Server<H> {
     pub fn new(params: &BootParams, seed: u64, memory: Memory, host: H) -> Self {
         let n_slots = memory.n_slots();
         let mut tcp = TcpLayer::new(memory, host, params.ip, params.mac, params.image_id, seed);
-        tcp.clients.on = params.slice_per_client != 0;
+        tcp.attached.set_per_client(params.slice_per_client != 0);
         Self {
             tcp,
             session: SessionLayer::new(memory, params, seed.rotate_left(32)),
@@ -103,7 +103,7 @@ impl<H: Host> Server<H> {
 
     /// Slices that are attached here.
     pub fn sessions(&self) -> usize {
-        self.tcp.n_attached()
+        self.tcp.attached.len()
     }
 
     /// The slot that is referenced now, for a fault handler.
@@ -121,7 +121,7 @@ impl<H: Host> Server<H> {
             }
             return;
         };
-        match self.tcp.flows.get(segment.flow) {
+        match self.tcp.attached.of_flow(segment.flow) {
             None if segment.is_pure_syn() => self.open(&segment, frame),
             None => self.counters.unknown_flow += 1,
             Some((slot, _)) if self.deferred.has(slot) => self.defer_frame(slot, frame),

@@ -21,7 +21,7 @@ impl<H: Host> Server<H> {
     /// A SYN for a connection that is not known. Whatever is missing, the answer is silence: the client tries again.
     pub(super) fn open(&mut self, syn: &Segment<'_>, frame: &[u8]) {
         let Some(kind) = self.kind_of(syn) else { return };
-        if let Some(slot) = self.tcp.clients.get(syn.flow.ip) {
+        if let Some(slot) = self.tcp.attached.of_client(syn.flow.ip) {
             if self.deferred.has(slot) || self.join(slot, syn).is_err() {
                 self.defer_frame(slot, frame);
             }
@@ -117,7 +117,7 @@ impl<H: Host> Server<H> {
         }
         let place = header.free_place()?;
         let ts_base = self.ts_base();
-        let offset = self.tcp.slice_time(header.key.slot, 0);
+        let offset = self.tcp.attached.offset(header.key.slot);
         slice.header().advance(self.tcp.wire.host.now_us(), offset);
         let clock = slice.header().clock;
         let base = slice.base();
@@ -135,11 +135,11 @@ impl<H: Host> Server<H> {
         let serial = Self::next_serial(slice, place);
         let bind =
             GuestMessage::Bind { slot: header.key.slot, incarnation, flow: syn.flow, place: place as u32, serial };
-        if self.tcp.attach_flow(header.key.slot, place, syn.flow) {
+        if self.tcp.attached.attach_flow(header.key.slot, place, syn.flow) {
             if self.tcp.wire.try_tell(bind) {
                 return Some(place);
             }
-            self.tcp.detach_flow(header.key.slot, place);
+            self.tcp.attached.detach_flow(header.key.slot, place);
         }
         slice.header().present &= !(1 << place);
         None
@@ -167,7 +167,7 @@ impl<H: Host> Server<H> {
     /// Writes the slot's first state and declares its capsules.
     fn make(&mut self, key: SliceKey, kind: SessionKind, syn: &Segment<'_>) -> bool {
         let Some(state) = self.memory.state(key.slot) else { return false };
-        let (shared, ts_base) = (self.tcp.clients.on, self.ts_base());
+        let (shared, ts_base) = (self.tcp.attached.per_client(), self.ts_base());
         let header = SlotHeader::new(key, self.params.image_id, shared);
         let clock = header.clock;
         let Ok(record) = declare(key, shared) else { return false };
@@ -178,7 +178,7 @@ impl<H: Host> Server<H> {
             state.write(SlotState { header, tcp, session, record, served, scratch: MaybeUninit::uninit() });
         }
         self.session.attach(key);
-        self.tcp.attach(key, clock) && self.tcp.attach_flow(key.slot, 0, syn.flow)
+        self.tcp.attach(key, clock) && self.tcp.attached.attach_flow(key.slot, 0, syn.flow)
     }
 }
 

@@ -113,7 +113,7 @@ impl<H: Host> Server<H> {
             let mut c = slice.connection(place);
             at = at.min(self.tcp.deadline(&mut c));
             if let Some(wake_at) = self.session.wake_at(&c) {
-                let clock = self.tcp.slice_time(c.header.key.slot, now).max(c.header.clock);
+                let clock = now.wrapping_add(self.tcp.attached.offset(c.header.key.slot)).max(c.header.clock);
                 at = at.min(wake_at - clock + now);
             }
         }
@@ -122,7 +122,7 @@ impl<H: Host> Server<H> {
 
     fn settle(&mut self, slot: u32, after: &After) {
         for place in (0..CONNECTIONS_MAX).filter(|place| after.ended >> place & 1 != 0) {
-            self.tcp.detach_flow(slot, place);
+            self.tcp.attached.detach_flow(slot, place);
         }
         let Some(note) = self.notes.get_mut(slot as usize) else { return };
         let over = note.embryonic & after.seen & !after.embryonic;
@@ -176,7 +176,7 @@ impl<H: Host> Server<H> {
 
     /// Forgets a slice without looking at its slot.
     pub(super) fn forget(&mut self, slot: u32) {
-        self.tcp.detach(slot);
+        self.tcp.attached.detach(slot);
         self.session.detach(slot);
         self.timers.disarm(slot);
         self.deferred.forget(slot);

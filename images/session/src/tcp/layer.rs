@@ -1,19 +1,15 @@
 //! The TCP layer of this guest: all connections that are attached here.
 
 use crate::clock::{MS, SECOND};
-use crate::flows::{ClientTable, FlowTable};
 use crate::frame::{FIN, HEADERS_MAX, RST, SYN, Segment};
 use crate::host::Host;
 use crate::memory::Memory;
 use crate::slice_slot::{Connection, SliceSlot};
 use crate::slot::{MAGIC, TCP_LAYER};
 use crate::tcp::TcpState;
+use crate::tcp::attachments::Attachments;
 use crate::tcp::state::{ACK_DELAY_MS, phase};
 use crate::wire::{OnePacket, Wire};
-use alloc::vec;
-use alloc::vec::Vec;
-use escape_abi::message::Flow;
-use escape_abi::meta::CONNECTIONS_MAX;
 use escape_capsule::{CapsuleHandle, CapsuleId, CapsuleList, LayerId, SliceError, SliceKey};
 use smoltcp::iface::{Config, Interface, PollResult};
 use smoltcp::socket::tcp::State;
@@ -30,8 +26,6 @@ const PROBES_MAX: u32 = 5;
 const SILENCE_MAX: i64 = 120 * SECOND;
 /// A peer that does not close its side after we closed ours is given up (FIN-WAIT-2 has no end of its own).
 const HALF_CLOSED_MAX: i64 = 30 * SECOND;
-/// At most one probe per slice in this time is sent because of a segment that nobody should have sent (RFC 5961).
-const CHALLENGE_EVERY: i64 = SECOND;
 
 /// A plugged connection with nothing outstanding tells its peer where it is after this, unless it has sent something by then: an
 /// acknowledgement may have been lost with the last owner. Not at once, because slices whose peers wait are plugged meanwhile, and far
@@ -42,20 +36,6 @@ const GREET_SPREAD: u32 = 64;
 
 /// Deadlines of smoltcp that are passed over at most to make it send.
 const JUMPS_MAX: u32 = 4;
-
-/// What this guest knows of an attached connection beside its slot.
-#[derive(Clone, Copy, Debug, Default)]
-struct Attached {
-    /// Incarnation; 0 = nothing is attached.
-    incarnation: u64,
-    /// The slice's clock minus this guest's, us.
-    offset: i64,
-    flows: [Option<Flow>; CONNECTIONS_MAX],
-    /// Whose the flows are, and were.
-    client: [u8; 4],
-    /// Guest time of the last challenge.
-    challenged_at: i64,
-}
 
 /// Why a slice is run.
 #[derive(Clone, Copy)]
@@ -76,12 +56,8 @@ pub(crate) enum TcpEvent<'a> {
 pub(crate) struct TcpLayer<H: Host> {
     iface: Interface,
     pub wire: Wire<H>,
-    pub flows: FlowTable,
+    pub attached: Attachments,
     memory: Memory,
-    attached: Vec<Attached>,
-    n_attached: usize,
-    /// Where the slice of a client address is, if there are slices per client.
-    pub clients: ClientTable,
     image_id: u64,
     seed: u64,
     ip: [u8; 4],
@@ -93,11 +69,8 @@ impl<H: Host> TcpLayer<H> {
         Self {
             iface: interface(&mut wire, ip, seed),
             wire,
-            flows: FlowTable::new(seed.rotate_left(17)),
+            attached: Attachments::new(memory.n_slots(), seed),
             memory,
-            attached: vec![Attached::default(); memory.n_slots() as usize],
-            n_attached: 0,
-            clients: ClientTable::new(seed.rotate_left(41)),
             image_id,
             seed,
             ip,
@@ -112,84 +85,22 @@ impl<H: Host> TcpLayer<H> {
     }
 
     pub(crate) fn incarnation(&self, slot: u32) -> Option<u64> {
-        self.attached.get(slot as usize).map(|a| a.incarnation).filter(|i| *i != 0)
+        self.attached.incarnation(slot)
     }
 
     /// Attaches a slice, without a connection yet. Its slot must be free.
     pub(crate) fn attach(&mut self, key: SliceKey, clock: i64) -> bool {
-        let now = self.wire.host.now_us();
-        let Some(entry) = self.attached.get_mut(key.slot as usize) else { return false };
-        if entry.incarnation != 0 || key.incarnation == 0 {
-            return false;
-        }
-        *entry = Attached {
-            incarnation: key.incarnation,
-            offset: clock.wrapping_sub(now),
-            flows: [None; CONNECTIONS_MAX],
-            client: [0; 4],
-            challenged_at: now - CHALLENGE_EVERY,
-        };
-        self.n_attached += 1;
-        true
-    }
-
-    /// Attaches a connection of an attached slice; its flow must be free.
-    pub(crate) fn attach_flow(&mut self, slot: u32, place: usize, flow: Flow) -> bool {
-        let Some(attached) = self.attached.get_mut(slot as usize).filter(|a| a.incarnation != 0) else { return false };
-        let Some(entry @ None) = attached.flows.get_mut(place) else { return false };
-        if !self.flows.insert(flow, slot, place) {
-            return false;
-        }
-        (*entry, attached.client) = (Some(flow), flow.ip);
-        self.clients.insert(flow.ip, slot);
-        true
-    }
-
-    /// Detaches a connection: what still comes for it is for nobody.
-    pub(crate) fn detach_flow(&mut self, slot: u32, place: usize) {
-        let entry = self.attached.get_mut(slot as usize).and_then(|a| a.flows.get_mut(place));
-        if let Some(flow) = entry.and_then(Option::take) {
-            self.flows.remove(flow);
-        }
-    }
-
-    /// Detaches a slice without looking at its slot.
-    pub(crate) fn detach(&mut self, slot: u32) {
-        if let Some(entry) = self.attached.get_mut(slot as usize).filter(|a| a.incarnation != 0) {
-            for flow in entry.flows.iter().flatten() {
-                self.flows.remove(*flow);
-            }
-            self.clients.remove(entry.client, slot);
-            *entry = Attached::default();
-            self.n_attached -= 1;
-        }
-    }
-
-    /// Slices attached here.
-    pub(crate) const fn n_attached(&self) -> usize {
-        self.n_attached
+        self.attached.attach(key, clock, self.wire.host.now_us())
     }
 
     /// A challenge may be sent now.
     pub(crate) fn may_challenge(&mut self, slot: u32) -> bool {
-        let now = self.wire.host.now_us();
-        let Some(a) = self.attached.get_mut(slot as usize) else { return false };
-        let may = now - a.challenged_at >= CHALLENGE_EVERY;
-        if may {
-            a.challenged_at = now;
-        }
-        may
-    }
-
-    /// A guest time as the slice's clock would say it.
-    pub(crate) fn slice_time(&self, slot: u32, now: i64) -> i64 {
-        now.wrapping_add(self.attached.get(slot as usize).map_or(0, |a| a.offset))
+        self.attached.may_challenge(slot, self.wire.host.now_us())
     }
 
     /// Before every poll of a slice: its clock, its timestamp, its peer's address.
     pub(crate) fn enter(&mut self, c: &mut Connection<'_>) {
-        let slot = c.header.key.slot as usize;
-        let offset = self.attached.get(slot).map_or(0, |a| a.offset);
+        let offset = self.attached.offset(c.header.key.slot);
         c.header.advance(self.wire.host.now_us(), offset);
         let ms = (c.header.clock / MS) as u32; // modulo 2^32, as timestamps are
         TcpState::set_tsval(c.tcp.ts_base.wrapping_add(ms));
@@ -341,7 +252,7 @@ impl<H: Host> TcpLayer<H> {
     /// When TCP wants to be run next, in guest time.
     pub(crate) fn deadline(&mut self, c: &mut Connection<'_>) -> i64 {
         let (slot, clock) = (c.header.key.slot, c.header.clock);
-        let offset = self.attached.get(slot as usize).map_or(0, |a| a.offset);
+        let offset = self.attached.offset(slot);
         let stack_now = c.stack_now();
         let poll = c.tcp.with_set(|set| self.iface.poll_at(Instant::from_micros(stack_now), set));
         let tcp = &*c.tcp;
@@ -446,7 +357,7 @@ impl<H: Host> CapsuleList for TcpLayer<H> {
 
     fn unplug_capsule(&mut self, id: CapsuleId, _: &mut [u8]) -> Result<usize, SliceError> {
         self.get_handle(id).ok_or(SliceError::Unknown { id })?;
-        self.detach(id.slice.slot);
+        self.attached.detach(id.slice.slot);
         Ok(0)
     }
 
@@ -462,8 +373,8 @@ impl<H: Host> CapsuleList for TcpLayer<H> {
         }
         for place in header.open_places() {
             let flow = slice.connection(place).tcp.flow;
-            if !self.attach_flow(id.slice.slot, place, flow) {
-                self.detach(id.slice.slot);
+            if !self.attached.attach_flow(id.slice.slot, place, flow) {
+                self.attached.detach(id.slice.slot);
                 return Err(SliceError::Taken { id });
             }
         }

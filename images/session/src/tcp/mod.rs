@@ -1,5 +1,6 @@
 //! The TCP capsule: a smoltcp socket that lives in the slot, with everything that makes it survive a move.
 
+mod attachments;
 mod layer;
 mod pipe;
 mod retransmit;
