@@ -11,8 +11,10 @@ mod outgoing;
 mod reply;
 mod route;
 mod sink;
+mod state;
 mod ticks;
 
-pub(crate) use exchange::{BodyScratch, Exchange, HttpConnection, HttpState, Place};
+pub(crate) use exchange::{Exchange, Place};
 pub(crate) use fault::wanted as faults_wanted;
 pub(crate) use heap::SliceHeap;
+pub(crate) use state::{BodyScratch, HttpConnection, HttpState};
