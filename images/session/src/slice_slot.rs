@@ -97,12 +97,8 @@ impl SliceSlot {
 
     /// Some other connection than the one in `place` is sending a value out of the heap: it must not be freed.
     pub(crate) fn others_send_values(&mut self, place: usize) -> bool {
-        let others = self.header().open_places().filter(|other| *other != place);
-        let mut any = false;
-        for other in others {
-            any |= self.connection(other).served.http.sends_value();
-        }
-        any
+        let mut others = self.header().open_places().filter(|other| *other != place);
+        others.any(|other| self.connection(other).served.http.sends_value())
     }
 
     /// What of the slot is the slice's state now: what a standby needs to go on with it.

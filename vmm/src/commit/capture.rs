@@ -276,11 +276,12 @@ impl Capturer {
         if !word.quiescent() {
             return Ok(Cut::Referenced(word));
         }
-        if images.get(slice).and_then(|image| image.generation()) == Some(word.generation()) {
+        let image = images.get(slice);
+        if image.and_then(|image| image.generation()) == Some(word.generation()) {
             return Ok(Cut::Unchanged(word.generation()));
         }
         let meta = memory.meta(slice.slot).ok_or_else(not_mapped)?;
-        let places = images.get(slice).map(|image| image.places).unwrap_or_default();
+        let places = image.map(|image| image.places).unwrap_or_default();
         let published = Published::new(word, &meta, &places);
         let copied = match &published {
             Ok(Some(published)) if published.incarnation == slice.incarnation => {

@@ -20,13 +20,13 @@ pub(crate) const EMBRYONIC_SLOTS_MAX: usize = 256;
 impl<H: Host> Server<H> {
     /// A SYN for a connection that is not known. Whatever is missing, the answer is silence: the client tries again.
     pub(super) fn open(&mut self, syn: &Segment<'_>, frame: &[u8]) {
-        let Some(kind) = self.kind_of(syn) else { return };
         if let Some(slot) = self.tcp.attached.of_client(syn.flow.ip) {
             if self.deferred.has(slot) || self.join(slot, syn).is_err() {
                 self.defer_frame(slot, frame);
             }
             return;
         }
+        let Some(kind) = self.kind_of(syn) else { return };
         let Some((slot, incarnation)) = self.pool.take() else { return self.counters.syn_no_room += 1 };
         let key = SliceKey { slot, incarnation };
         let handle = CapsuleHandle(u64::from(slot));
