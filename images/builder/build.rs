@@ -1,4 +1,4 @@
-//! Builds the freestanding guest images with a cargo of their own and leaves them in `OUT_DIR`.
+//! Builds the freestanding guest images, and the agent of Linux guests, with a cargo of their own and leaves them in `OUT_DIR`.
 //!
 //! A build of its own, because an image is not the host's code: other features (no member of the workspace may link `std`
 //! into it), other profile, no sanitizer or coverage flags, no clippy in the compiler's place. Its target directory lies
@@ -10,10 +10,31 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Binaries of `images/freestanding`; each becomes a file of that name in `OUT_DIR`.
-const IMAGES: &[&str] = &["escape-freestanding", "escape-hostile"];
-/// The package that has them.
-const PACKAGE: &str = "escape-freestanding";
+/// Programs of one package; each becomes a file of its name in `OUT_DIR`.
+struct Set {
+    package: &'static str,
+    programs: &'static [&'static str],
+    features: &'static [&'static str],
+    /// For the compiler.
+    flags: &'static [&'static str],
+}
+
+/// What is built.
+const SETS: &[Set] = &[
+    Set {
+        package: "escape-freestanding",
+        programs: &["escape-freestanding", "escape-hostile"],
+        features: &["image"],
+        flags: &[],
+    },
+    // A program of a Linux guest that has no libraries.
+    Set {
+        package: "escape-agent",
+        programs: &["escape-agent"],
+        features: &[],
+        flags: &["-Ctarget-feature=+crt-static"],
+    },
+];
 /// What the images run on, whatever the host builds for.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the images are built of, below the workspace's root.
@@ -62,25 +83,31 @@ fn build() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
 
     let target_dir = out.join("guest-target");
-    let mut cargo = inner_cargo(root, &target_dir)?;
-    let status = cargo.status().map_err(|error| format!("cannot start {:?}: {error}", cargo.get_program()))?;
-    if !status.success() {
-        return Err(format!("`cargo build -p {PACKAGE}` for {TARGET} failed ({status}); its messages are above"));
-    }
-    for image in IMAGES {
-        let built = target_dir.join(TARGET).join("release").join(image);
-        replace(&built, &out.join(image))?;
+    for set in SETS {
+        let mut cargo = inner_cargo(set, root, &target_dir)?;
+        let status = cargo.status().map_err(|error| format!("cannot start {:?}: {error}", cargo.get_program()))?;
+        if !status.success() {
+            let package = set.package;
+            return Err(format!("`cargo build -p {package}` for {TARGET} failed ({status}); its messages are above"));
+        }
+        for program in set.programs {
+            let built = target_dir.join(TARGET).join("release").join(program);
+            replace(&built, &out.join(program))?;
+        }
     }
     Ok(())
 }
 
-/// The command that builds all images.
-fn inner_cargo(root: &Path, target_dir: &Path) -> Result<Command, String> {
+/// The command that builds a set.
+fn inner_cargo(set: &Set, root: &Path, target_dir: &Path) -> Result<Command, String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).arg("build").args(["--release", "--package", PACKAGE, "--features", "image"]);
+    cargo.current_dir(root).arg("build").args(["--release", "--package", set.package]);
     cargo.args(["--target", TARGET]).arg("--target-dir").arg(target_dir);
-    for image in IMAGES {
-        cargo.args(["--bin", image]);
+    for feature in set.features {
+        cargo.args(["--features", feature]);
+    }
+    for program in set.programs {
+        cargo.args(["--bin", program]);
     }
     for (name, _) in env::vars_os() {
         if !is_shared(&name) {
@@ -89,7 +116,7 @@ fn inner_cargo(root: &Path, target_dir: &Path) -> Result<Command, String> {
     }
     cargo.envs(PROFILE.iter().copied());
     // Set even where there were no flags: it also outweighs flags of configuration files.
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(root)?);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(set, root)?);
     Ok(cargo)
 }
 
@@ -109,7 +136,7 @@ fn is_shared(name: &OsString) -> bool {
 
 /// Compiler flags, separated as `CARGO_ENCODED_RUSTFLAGS` wants them: paths of the machine do not reach the image, so that
 /// equal sources give equal images wherever they are built. All guests of a cell run the same image.
-fn flags(root: &Path) -> Result<OsString, String> {
+fn flags(set: &Set, root: &Path) -> Result<OsString, String> {
     let mut flags = OsString::from("--remap-path-prefix=");
     flags.push(root);
     flags.push("=/escape-capsule");
@@ -118,6 +145,10 @@ fn flags(root: &Path) -> Result<OsString, String> {
         flags.push("\u{1f}--remap-path-prefix=");
         flags.push(home);
         flags.push("=/cargo");
+    }
+    for flag in set.flags {
+        flags.push("\u{1f}");
+        flags.push(flag);
     }
     Ok(flags)
 }

@@ -93,6 +93,7 @@ fn main() -> Result<()> {
         tap: a.tap.clone().map(TapSource::Name),
         mirror: None,
         console: Console::new(Box::new(std::io::stdout())),
+        virtio_console: Console::none(),
     })?;
     vm.start()?;
     for first_slot in (0..a.slots).step_by(LEASE_SLOTS as usize) {

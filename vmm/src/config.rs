@@ -3,7 +3,8 @@
 use crate::boot::BootParamsSeed;
 use crate::boot::linux::LinuxGuest;
 use crate::devices::serial::Console;
-use crate::devices::virtio::blk::DiskConfig;
+use crate::devices::stock::StockPlan;
+use crate::devices::virtio::blk::DiskError;
 use crate::devices::virtio::net::TapSource;
 use std::borrow::Cow;
 
@@ -22,6 +23,8 @@ pub struct VmConfig {
     pub mirror: Option<TapSource>,
     /// Where the serial port writes.
     pub console: Console,
+    /// Where the virtio console of a stock guest writes.
+    pub virtio_console: Console,
 }
 
 /// A guest: what is loaded, and what it is told.
@@ -39,11 +42,11 @@ pub enum GuestImage {
 }
 
 impl GuestImage {
-    /// Its disks.
-    pub fn disks(&self) -> &[DiskConfig] {
+    /// The devices that only a stock guest has.
+    pub fn stock_devices(&self) -> Result<StockPlan, DiskError> {
         match self {
-            Self::Freestanding { .. } => &[],
-            Self::Linux(guest) => &guest.disks,
+            Self::Freestanding { .. } => Ok(StockPlan::default()),
+            Self::Linux(guest) => StockPlan::new(guest.vsock.clone(), &guest.disks),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::boot::BootError;
 use crate::boot::linux::LinuxError;
 use crate::devices::virtio::blk::DiskError;
 use crate::devices::virtio::net::TapError;
+use crate::devices::virtio::vsock::VsockError;
 use crate::interrupts::InterruptError;
 use crate::memory::MemoryError;
 use crate::vcpu::VcpuError;
@@ -70,6 +71,9 @@ pub enum VmError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The vsock.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
     /// Started while it runs, or asked for something only a running guest has.
     #[error("the guest is {0}")]
     WrongTime(&'static str),

@@ -3,7 +3,6 @@
 //! Edge-triggered, no acknowledgement beyond the APIC's end-of-interrupt (virtio 1.2, section 4.2.2.1 does not need
 //! one; a driver that reads the interrupt status anyway finds it right).
 
-use crate::devices::virtio::blk::FIRST_DISK;
 use escape_abi::layout::{device, vector};
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
@@ -103,25 +102,26 @@ pub struct Interrupts {
     pub nudge: Interrupt,
     /// The serial port.
     pub serial: Interrupt,
-    /// Disks; none where interrupts are messages.
-    pub disks: Vec<Interrupt>,
+    /// Devices that only stock guests have, in the order in which they were asked for.
+    pub stock: Vec<Interrupt>,
 }
 
 impl Interrupts {
     /// Creates the lines and routes them: as messages, device `i` to vector `DEVICE0 + i`; by pins, to pin `DEVICE_PIN0 + i`.
+    /// `stock`: numbers of the devices that only a stock guest has, which has pins.
     /// The control ring goes to `CONTROL`, nudges to `NUDGE`. The interrupt chips must exist.
-    pub fn new(vm: &VmFd, wiring: Wiring, disks: usize) -> Result<Self, InterruptError> {
+    pub fn new(vm: &VmFd, wiring: Wiring, stock: &[u64]) -> Result<Self, InterruptError> {
         let messages = [
             ("virtio-net", u32::from(vector::DEVICE0) + device::NET as u32),
             ("virtio-rng", u32::from(vector::DEVICE0) + device::RNG as u32),
             ("control", u32::from(vector::CONTROL)),
             ("nudge", u32::from(vector::NUDGE)),
         ];
-        let disk_pins = (DEVICE_PIN0 + FIRST_DISK as u32..).take(disks);
+        let stock_pins = stock.iter().map(|device| DEVICE_PIN0 + *device as u32);
         let mut table = vec![pin_route(SERIAL_PIN)];
         if wiring == Wiring::Pins {
             table.extend([device::NET, device::RNG].map(|device| pin_route(DEVICE_PIN0 + device as u32)));
-            table.extend(disk_pins.clone().map(pin_route));
+            table.extend(stock_pins.clone().map(pin_route));
         }
         table.extend((FIRST_MSI_GSI..).zip(messages).map(|(gsi, (_, data))| message_route(gsi, data)));
         let routing = KvmIrqRouting::from_entries(&table).map_err(|_| InterruptError::Table)?;
@@ -141,10 +141,7 @@ impl Interrupts {
             control: line(2, "control")?,
             nudge: line(3, "nudge")?,
             serial: connect(vm, SERIAL_PIN, "serial")?,
-            disks: match wiring {
-                Wiring::Messages => Vec::new(),
-                Wiring::Pins => disk_pins.map(|pin| connect(vm, pin, "virtio-blk")).collect::<Result<_, _>>()?,
-            },
+            stock: stock_pins.map(|pin| connect(vm, pin, "a stock guest's device")).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -30,6 +30,7 @@ pub use devices::serial::Console;
 pub use devices::virtio::blk::DiskConfig;
 pub use devices::virtio::net::{FrameBuf, Net, RxOutcome, Tap, TapSource, TxFrame};
 pub use devices::virtio::rng::Rng;
+pub use devices::virtio::vsock::VsockConfig;
 pub use error::VmError;
 pub use exit::GuestExit;
 pub use memory::{SlotMemory, SlotTable};

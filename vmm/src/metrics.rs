@@ -1,7 +1,7 @@
 //! All counters of a VM.
 
 use crate::control::ControlMetrics;
-use crate::devices::virtio::blk::BlkMetrics;
+use crate::devices::stock::StockMetrics;
 use crate::devices::virtio::device_state::TransportMetrics;
 use crate::devices::virtio::net::NetMetrics;
 use crate::devices::virtio::rng::RngMetrics;
@@ -18,8 +18,8 @@ pub struct VmMetrics {
     pub rng: RngMetrics,
     /// virtio-rng's registers.
     pub rng_transport: TransportMetrics,
-    /// Disks, all together.
-    pub disks: BlkMetrics,
+    /// Devices that only stock guests have.
+    pub stock: StockMetrics,
     /// Control rings.
     pub control: ControlMetrics,
     /// vCPU exits.

@@ -4,7 +4,7 @@ use crate::boot::{self, BootError, BootParamsSeed, elf, linux, page_tables, regi
 use crate::config::{GuestImage, VmConfig};
 use crate::control::Control;
 use crate::devices::serial::{Console, SerialPort};
-use crate::devices::virtio::blk::{self, Blk, BlkMetrics, DISKS_MAX, Disk, DiskConfig, DiskError, FIRST_DISK};
+use crate::devices::stock::StockDevices;
 use crate::devices::virtio::device_state::DeviceModel;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::net::{self, Net, Tap};
@@ -61,7 +61,7 @@ pub struct Vm {
     slots: SlotTable,
     net: Net,
     rng: Rng,
-    disks: Vec<Blk>,
+    stock: StockDevices,
     control: Control,
     nudge: Interrupt,
     bus: Arc<Bus>,
@@ -85,17 +85,16 @@ impl Vm {
         let vcpus = create_vcpus(&machine, config.guest.vcpus())?;
         let tsc_khz = vcpus.first().and_then(VcpuSeat::at_rest).map_or(Ok(0), VcpuFd::get_tsc_khz);
         let tsc_khz = tsc_khz.map_err(|source| VmError::Kvm { call: "KVM_GET_TSC_KHZ", source })?;
-        let disks = open_disks(config.guest.disks())?;
-        let interrupts = Interrupts::new(machine.fd(), wiring, disks.len())?;
+        let plan = config.guest.stock_devices()?;
+        let models = plan.models();
+        let numbers: Vec<u64> = models.iter().map(|(number, _)| *number).collect();
+        let interrupts = Interrupts::new(machine.fd(), wiring, &numbers)?;
         let tap = config.tap.map(Tap::open).transpose()?;
         let mirror = config.mirror.map(Tap::open).transpose()?;
         let report = Arc::new(ExitReport::new().map_err(io_error("eventfd of the exit report"))?);
         let net_model = net::config::model(config.guest.mac(), tap.is_some());
-        let bus = bus(&machine, &interrupts, net_model, &disks, config.console)?;
-        let disks = bus.disks.iter().zip(disks);
-        let disks =
-            disks.map(|(transport, disk)| Blk::new(Arc::clone(transport), machine.ram().memory().clone(), disk));
-        let disks: Vec<Blk> = disks.collect();
+        let bus = bus(&machine, &interrupts, net_model, models, config.console)?;
+        let stock = plan.attach(&bus.stock, machine.ram().memory(), config.virtio_console)?;
         let (net_transport, rng_transport) = (&bus.net, &bus.rng);
         let fds = VmFds {
             tx_kick: kick_fd(net_transport, net::config::TRANSMIT_QUEUE),
@@ -117,7 +116,7 @@ impl Vm {
             machine,
             bus: Arc::new(bus),
             report,
-            disks,
+            stock,
             guest: Arc::new(config.guest),
             tsc_khz: u64::from(tsc_khz),
             fds,
@@ -160,9 +159,10 @@ impl Vm {
         match &*Arc::clone(&self.guest) {
             GuestImage::Freestanding { image, params } => self.load_freestanding(image, params),
             GuestImage::Linux(guest) => {
-                let devices = u32::try_from(FIRST_DISK as usize + self.disks.len()).unwrap_or(0);
+                let of_stock = self.bus.stock.iter().map(|(number, _)| *number);
+                let devices: Vec<u64> = [device::NET, device::RNG].into_iter().chain(of_stock).collect();
                 let (memory, bytes) = (self.machine.ram().memory(), self.machine.ram().bytes());
-                Ok(linux::load(guest, memory, bytes, devices, self.boot_vcpu()?)?)
+                Ok(linux::load(guest, memory, bytes, &devices, self.boot_vcpu()?)?)
             }
         }
     }
@@ -286,14 +286,9 @@ impl Vm {
         &mut self.rng
     }
 
-    /// Answers the requests of all disks.
-    pub fn serve_disks(&mut self) {
-        self.disks.iter_mut().for_each(Blk::service);
-    }
-
-    /// Descriptors that say that a disk has requests: [`Vm::serve_disks`]. They stay the same like those of [`Vm::fds`].
-    pub fn disk_kicks(&self) -> Vec<RawFd> {
-        self.bus.disks.iter().map(|disk| kick_fd(disk, blk::config::REQUEST_QUEUE)).collect()
+    /// The devices that only a stock guest has.
+    pub fn stock(&mut self) -> &mut StockDevices {
+        &mut self.stock
     }
 
     /// The control rings.
@@ -313,7 +308,7 @@ impl Vm {
             net_transport: self.bus.net.metrics(),
             rng: self.rng.metrics(),
             rng_transport: self.bus.rng.metrics(),
-            disks: self.disks.iter().fold(BlkMetrics::default(), |sum, disk| sum.and(disk.metrics())),
+            stock: self.stock.metrics(),
             control: self.control.metrics(),
             exits: self.bus.counters.read(),
             leases: self.machine.arena().leases() as u64,
@@ -337,7 +332,7 @@ fn bus(
     machine: &Machine,
     lines: &Interrupts,
     net: DeviceModel,
-    disks: &[Disk],
+    stock: Vec<(u64, DeviceModel)>,
     console: Console,
 ) -> Result<Bus, VmError> {
     let transport = |index: u64, model, line: &Interrupt| {
@@ -352,11 +347,9 @@ fn bus(
     };
     let doorbell = EventFd::new(EFD_NONBLOCK).map_err(io_error("eventfd of the doorbell"))?;
     machine.listen(DOORBELL, None, &doorbell)?;
-    let disk_of = |((index, disk), line): ((u64, &Disk), &Interrupt)| {
-        transport(index, blk::config::model(disk.sectors(), disk.is_read_only()), line)
-    };
+    let place = |((number, model), line)| transport(number, model, line).map(|device| (number, device));
     Ok(Bus {
-        disks: (FIRST_DISK..).zip(disks).zip(&lines.disks).map(disk_of).collect::<Result<_, _>>()?,
+        stock: stock.into_iter().zip(&lines.stock).map(place).collect::<Result<_, _>>()?,
         serial: Arc::new(SerialPort::new(lines.serial.clone(), console)),
         net: transport(device::NET, net, &lines.net)?,
         rng: transport(device::RNG, rng::config::model(), &lines.rng)?,
@@ -373,13 +366,6 @@ fn create_vcpus(machine: &Machine, count: u8) -> Result<Vec<VcpuSeat>, VmError> 
     }
     let ids = BOOT_VCPU..BOOT_VCPU + u64::from(count.max(1));
     ids.map(|id| Ok(VcpuSeat::new(id, machine.create_vcpu(id)?)?)).collect()
-}
-
-fn open_disks(disks: &[DiskConfig]) -> Result<Vec<Disk>, DiskError> {
-    if disks.len() > DISKS_MAX {
-        return Err(DiskError::TooMany { count: disks.len(), max: DISKS_MAX });
-    }
-    disks.iter().map(Disk::open).collect()
 }
 
 fn io_error(what: &'static str) -> impl Fn(io::Error) -> VmError {

@@ -52,6 +52,7 @@ fn vm(code: Code) -> Option<(Vm, Screen)> {
         tap: None,
         mirror: None,
         console: Console::new(Box::new(screen.clone())),
+        virtio_console: Console::none(),
     });
     Some((vm.unwrap(), screen))
 }

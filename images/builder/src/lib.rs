@@ -1,4 +1,4 @@
-//! The guest images, built together with whatever depends on this crate: there is no separate step.
+//! The guest images, and the agent of Linux guests, built together with whatever depends on this crate: there is no separate step.
 //!
 //! An image is a static ELF file that expects the boot parameters and the memory layout of `escape-abi`. Equal sources and
 //! an equal compiler give equal bytes, whatever the directory.
@@ -7,6 +7,11 @@
 /// The freestanding session server, an ELF file.
 pub fn freestanding() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/escape-freestanding"))
+}
+
+/// The agent of Linux guests, a static ELF program.
+pub fn agent() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/escape-agent"))
 }
 
 /// A guest that misbehaves on purpose, an ELF file; the boot command line says how. For tests of the host.
@@ -55,6 +60,18 @@ mod tests {
         assert_eq!(kinds, [1, 1], "two PT_LOAD segments and nothing else");
         let here = env!("CARGO_MANIFEST_DIR").as_bytes();
         assert!(!image.windows(here.len()).any(|w| w == here), "a path of the building machine is in the image");
+    }
+
+    #[test]
+    fn the_agent_needs_no_libraries_and_tells_no_path() {
+        let agent = agent();
+        assert_eq!(field(agent, 0), *b"\x7fELF\x02\x01\x01");
+        let (table, count) =
+            (u64::from_le_bytes(field(agent, 32)) as usize, u16::from_le_bytes(field(agent, 56)) as usize);
+        let kinds: Vec<u32> = (0..count).map(|n| u32::from_le_bytes(field(agent, table + n * 56))).collect();
+        assert!(kinds.contains(&1) && !kinds.contains(&3), "segments, and no loader of libraries: {kinds:?}");
+        let here = env!("CARGO_MANIFEST_DIR").as_bytes();
+        assert!(!agent.windows(here.len()).any(|w| w == here), "a path of the building machine is in the agent");
     }
 
     #[test]

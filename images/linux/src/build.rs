@@ -15,6 +15,9 @@ const DIRECTORIES: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "mnt"];
 /// The names of the modules in the order in which `init` loads them.
 const MODULE_ORDER: &str = "lib/modules/order";
 
+/// Where the agent lies.
+pub(crate) const AGENT: &str = "bin/escape-agent";
+
 /// What an image is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
@@ -26,6 +29,8 @@ pub struct Recipe {
     pub modules: Vec<String>,
     /// The first program.
     pub init: PathBuf,
+    /// The agent, a static ELF program.
+    pub agent: Vec<u8>,
     /// Where the kernel goes.
     pub kernel: PathBuf,
     /// Where the initial file system goes.
@@ -62,6 +67,7 @@ pub fn build(recipe: &Recipe, say: &mut dyn FnMut(&str)) -> Result<Built, ImageE
     let mut root = Initramfs::default();
     DIRECTORIES.iter().for_each(|directory| root.directory(directory));
     root.file("init", PROGRAM, read(&recipe.init)?);
+    root.file(AGENT, PROGRAM, recipe.agent.clone());
     root.file("bin/busybox", PROGRAM, busybox_of(&busybox)?);
     let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     root.file(MODULE_ORDER, FILE, names.iter().flat_map(|name| [name.as_bytes(), b"\n"]).flatten().copied().collect());

@@ -1,5 +1,6 @@
 //! What is in an initial file system.
 
+use crate::build::AGENT;
 use crate::error::ImageError;
 use cpio::NewcReader;
 use serde::Serialize;
@@ -18,6 +19,8 @@ pub struct InitramfsFacts {
     pub has_init: bool,
     /// `/bin/busybox` is there and can be run.
     pub has_busybox: bool,
+    /// The agent is there and can be run.
+    pub has_agent: bool,
     /// Names of kernel modules.
     pub modules: Vec<String>,
 }
@@ -44,6 +47,7 @@ pub fn look_into(archive: &[u8]) -> Result<InitramfsFacts, ImageError> {
         match entry.name() {
             "init" => facts.has_init = executable,
             "bin/busybox" => facts.has_busybox = executable,
+            AGENT => facts.has_agent = executable,
             path => {
                 let file = path.rsplit('/').next().unwrap_or(path);
                 facts.modules.extend(file.strip_suffix(".ko").map(str::to_owned));

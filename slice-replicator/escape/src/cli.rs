@@ -27,6 +27,15 @@ pub enum Command {
         #[arg(long)]
         times: bool,
     },
+    /// Connect standard input and output to a port of a Linux guest, through its `vsock` socket
+    #[command(after_help = EXIT_CODES_HELP)]
+    Connect {
+        /// The socket that the image file names as `vsock`
+        socket: PathBuf,
+        /// The guest's port; the agent has a shell on 1023 and a report on 1024
+        #[arg(default_value_t = 1023)]
+        port: u32,
+    },
     /// Run one node of a cell
     Node(PartArgs),
     /// Run the edge of a cell: it steers client flows to nodes

@@ -266,6 +266,7 @@ impl Node {
 
     /// T10 at the owner: CLOSE is acknowledged.
     fn close(&mut self, slice: SliceId) {
+        tracing::debug!(%slice, "closed");
         self.lay_tombstones(slice);
         self.flow_ended(slice);
         self.forget_slice(slice);
@@ -274,6 +275,7 @@ impl Node {
 
     /// T10 at the standby: the image becomes a tombstone.
     fn entomb(&mut self, slice: SliceId) {
+        tracing::debug!(%slice, "closed at its owner");
         self.lay_tombstones(slice);
         self.free_standby_image(slice);
     }
@@ -282,6 +284,7 @@ impl Node {
         if self.slices.get(slice).is_some() {
             return; // It is owned here: its image is the shadow.
         }
+        tracing::debug!(%slice, flows = ?self.flows_of(slice), "image freed");
         for flow in self.flows_of(slice) {
             self.ingress.forget(&vmm_flow(&flow));
         }
@@ -291,6 +294,7 @@ impl Node {
     /// Everything that this node holds of an owned slice goes; nothing is said to anybody.
     pub(crate) fn forget_slice(&mut self, slice: SliceId) {
         let flows = self.flows_of(slice);
+        tracing::debug!(%slice, ?flows, "slice forgotten");
         self.capturer.forget(vmm_slice(slice), self.vm.slots());
         self.valve.discard(vmm_slice(slice));
         self.commits.forget(slice.slot);

@@ -330,6 +330,7 @@ fn vm_config(config: &NodeConfig, image: Cow<'static, [u8]>) -> Result<VmConfig,
         tap: Some(tap_source(&config.tap)?),
         mirror: config.mirror.as_ref().map(tap_source).transpose()?,
         console: Console::new(Box::new(std::io::stderr())),
+        virtio_console: Console::none(),
     })
 }
 

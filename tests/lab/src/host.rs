@@ -14,6 +14,9 @@ const TAP: &str = "labtap";
 
 /// Where the emulated host has its copy of the disk.
 const DISK_IN_HOST: &str = "/run/lab-disk";
+/// The guest's vsock there, and on this machine.
+const VSOCK_IN_HOST: &str = "/run/lab-vsock";
+
 /// What the disk begins with.
 pub const DISK_BEGINS: &str = "a disk of the lab";
 /// Its size, bytes.
@@ -52,6 +55,28 @@ impl fmt::Display for Kind {
     }
 }
 
+/// The console over which the guest is driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keys {
+    /// The serial port.
+    Serial,
+    /// virtio-console.
+    Virtio,
+}
+
+/// What a host is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The `escape` program.
+    pub escape: &'a Path,
+    /// Directories of the guest's image and the host's.
+    pub guest: &'a Path,
+    /// See `guest`.
+    pub host: &'a Path,
+    /// The guest's console.
+    pub keys: Keys,
+}
+
 /// A host with one guest. Both end when it is dropped.
 #[derive(Debug)]
 pub struct Host {
@@ -62,10 +87,10 @@ pub struct Host {
 
 impl Host {
     /// Starts the host; it boots the guest at once.
-    pub fn start(kind: Kind, escape: &Path, guest: &Path, host: &Path, verbose: bool) -> Result<Self> {
+    pub fn start(kind: Kind, parts: Parts<'_>, verbose: bool) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("escape-lab-{}", std::process::id()));
         std::fs::create_dir_all(&directory).context("a directory for the lab")?;
-        let escape = absolute(escape)?;
+        let escape = absolute(parts.escape)?;
         let image = directory.join("guest.toml");
         let disk = directory.join("disk.raw");
         std::fs::write(&disk, disk_content()).context("the guest's disk")?;
@@ -74,10 +99,11 @@ impl Host {
         if kind == Kind::This {
             std::fs::copy(&disk, &written).context("the guest's disk")?;
         }
-        std::fs::write(&image, guest_file(guest, &written, &disk)?).context("the guest's image file")?;
+        let vsock = if kind == Kind::Emulated { PathBuf::from(VSOCK_IN_HOST) } else { directory.join("vsock") };
+        std::fs::write(&image, guest_file(parts, &written, &disk, &vsock)?).context("the guest's image file")?;
         let mut command = match kind {
-            Kind::This => on_this_machine(&escape, &image),
-            Kind::Emulated => emulated(&escape, &image, &disk, host)?,
+            Kind::This => on_this_machine(&escape, &image, &vsock),
+            Kind::Emulated => emulated(&escape, &image, &disk, parts.host)?,
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: only a system call that is safe between fork and exec; the child dies with this program.
@@ -125,23 +151,29 @@ impl Image {
 }
 
 /// The guest's image file with the lab's tap and address; paths from the root, because the host reads it from elsewhere.
-fn guest_file(guest: &Path, written: &Path, read_only: &Path) -> Result<String> {
-    let Image { kernel, initrd } = Image::in_directory(guest)?;
+fn guest_file(parts: Parts<'_>, written: &Path, read_only: &Path, vsock: &Path) -> Result<String> {
+    let Image { kernel, initrd } = Image::in_directory(parts.guest)?;
+    let (keys, console) = match parts.keys {
+        Keys::Serial => ("serial", "console=ttyS0"),
+        Keys::Virtio => ("virtio", "console=ttyS0 console=hvc0"),
+    };
     Ok(format!(
-        "kernel = {kernel:?}\ninitrd = {initrd:?}\nvcpus = 2\ntap = \"{TAP}\"\ndisks = [{{ path = {written:?} }}, {{ path = {read_only:?}, \
-         read_only = true }}]\ncmdline = \"console=ttyS0 quiet cryptomgr.notests \
+        "keys = \"{keys}\"\nkernel = {kernel:?}\ninitrd = {initrd:?}\nvcpus = 2\ntap = \"{TAP}\"\nvsock = {vsock:?}\ndisks = [{{ path = {written:?} }}, {{ path = {read_only:?}, \
+         read_only = true }}]\ncmdline = \"{console} quiet cryptomgr.notests \
          mitigations=off random.trust_cpu=on no_timer_check panic=-1 reboot=k escape.ip={GUEST_ADDRESS}\"\n"
     ))
 }
 
 /// In a network namespace of its own, which ends with it.
-fn on_this_machine(escape: &Path, image: &Path) -> Command {
+fn on_this_machine(escape: &Path, image: &Path, vsock: &Path) -> Command {
     let script = format!(
         "(until ip link show {TAP} > /dev/null 2>&1; do sleep 0.1; done; ip address add {HOST_ADDRESS}/24 dev {TAP}; \
-         ip link set {TAP} up) & echo 'lab: the host is up'; \"$0\" boot \"$1\"; echo \"lab: escape ended with $?\""
+         ip link set {TAP} up) & (until [ -e \"$2\" ]; do sleep 0.1; done; for turn in $(seq 120); do \
+         report=$(\"$0\" connect \"$2\" 1024 < /dev/null 2> /dev/null) && break; sleep 1; done; echo \"lab: the agent says $report\"; \
+         echo 'echo \"shell of $(uname -s) by vsock: $((6 * 7))\"' | \"$0\" connect \"$2\" 1023 | sed 's/^/lab: /') & echo 'lab: the host is up'; \"$0\" boot \"$1\"; echo \"lab: escape ended with $?\""
     );
     let mut command = Command::new("unshare");
-    command.args(["--net", "sh", "-c", &script]).arg(escape).arg(image);
+    command.args(["--net", "sh", "-c", &script]).arg(escape).arg(image).arg(vsock);
     command
 }
 

@@ -9,7 +9,7 @@ mod scenario;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use host::{Host, Kind};
+use host::{Host, Keys, Kind, Parts};
 use std::path::PathBuf;
 
 /// Boots a Linux guest with `escape boot` and uses it.
@@ -27,6 +27,9 @@ struct Options {
     /// Emulate the host even if this machine could be it.
     #[arg(long)]
     emulate: bool,
+    /// The console over which the guest is driven.
+    #[arg(long, value_enum, default_value = "serial")]
+    keys: Keys,
     /// Print everything that the consoles say.
     #[arg(long)]
     verbose: bool,
@@ -35,8 +38,9 @@ struct Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     let kind = if options.emulate { Kind::Emulated } else { Kind::of_this_machine() };
-    println!("lab: the host is {kind}");
-    let mut host = Host::start(kind, &options.escape, &options.guest, &options.host, options.verbose)?;
+    println!("lab: the host is {kind}, the guest's console is {:?}", options.keys);
+    let Options { escape, guest, host, keys, .. } = &options;
+    let mut host = Host::start(kind, Parts { escape, guest, host, keys: *keys }, options.verbose)?;
     let outcome = scenario::boot_use_reboot_power_off(&mut host);
     if outcome.is_err() {
         eprintln!("the end of the console:\n{}", host.console().tail());

@@ -21,6 +21,11 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     shell_after(console, "the first boot")?;
     steps.passed("Debian's kernel boots to a shell");
     // The answer is not in the question, which the console repeats.
+    console.wait_for("lab: the agent says {\"kernel\":\"6", COMMAND_LIMIT).context("the agent's report")?;
+    console.wait_for("lab: shell of Linux by vsock: 42", COMMAND_LIMIT).context("a shell by vsock")?;
+    steps.passed("the agent gives a report and a shell by virtio-vsock");
+    ask(console, "echo said on hvc0 | tr a-z A-Z > /dev/hvc0", "SAID ON HVC0")?;
+    steps.passed("virtio-console says what is written to it");
     ask(console, "echo the answer is $((6 * 7))", "the answer is 42")?;
     steps.passed("the console works both ways");
     ask(console, "echo processors: $(nproc)", "processors: 2")?;

@@ -2,4 +2,5 @@
 
 pub mod power;
 pub mod serial;
+pub mod stock;
 pub mod virtio;

@@ -3,7 +3,6 @@
 use super::metrics::ExitCounters;
 use crate::devices::power::device as power;
 use crate::devices::serial::SerialPort;
-use crate::devices::virtio::blk::FIRST_DISK;
 use crate::devices::virtio::mmio::MmioTransport;
 use crate::exit::GuestExit;
 use crate::log_limit::LogLimit;
@@ -25,8 +24,8 @@ pub struct Bus {
     pub net: Arc<MmioTransport>,
     /// virtio-rng's registers.
     pub rng: Arc<MmioTransport>,
-    /// Registers of the disks.
-    pub disks: Vec<Arc<MmioTransport>>,
+    /// Registers of the devices that only a stock guest has, by their numbers.
+    pub stock: Vec<(u64, Arc<MmioTransport>)>,
     /// Rung by the guest for the control ring.
     pub doorbell: Arc<EventFd>,
     /// Counters.
@@ -100,7 +99,7 @@ impl Bus {
     pub fn reset(&self) {
         self.net.reset();
         self.rng.reset();
-        self.disks.iter().for_each(|disk| disk.reset());
+        self.stock.iter().for_each(|(_, device)| device.reset());
         self.serial.reset();
     }
 
@@ -109,7 +108,7 @@ impl Bus {
         let device = match offset / MMIO_STRIDE {
             device::NET => &self.net,
             device::RNG => &self.rng,
-            other => self.disks.get(usize::try_from(other.checked_sub(FIRST_DISK)?).ok()?)?,
+            other => &self.stock.iter().find(|(number, _)| *number == other)?.1,
         };
         Some((device, offset % MMIO_STRIDE))
     }

@@ -72,6 +72,7 @@ impl Guest {
             tap: None,
             mirror: None,
             console: Console::new(Box::new(screen.clone())),
+            virtio_console: Console::none(),
         });
         let mut guest = Self { vm: vm.unwrap(), screen, frame: FrameBuf::new() };
         guest.vm.start().unwrap();

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use escape_node::solo::{SoloConfig, SoloNode, SoloTimes};
-use escape_vmm::{BootParamsSeed, DiskConfig, GuestImage, LinuxGuest};
+use escape_node::solo::{KeysTo, SoloConfig, SoloNode, SoloTimes};
+use escape_vmm::{BootParamsSeed, DiskConfig, GuestImage, LinuxGuest, VsockConfig};
 
 use super::CommandError;
 use super::parts::{log_to_stderr, part};
-use crate::config::{FREESTANDING, ImageFile, LinuxFile, is_linux_file};
+use crate::config::{FREESTANDING, ImageFile, Keys, LinuxFile, is_linux_file};
 use crate::exit::Exit;
 
 /// Slots of a guest that does not use them: the least that an arena has.
@@ -50,6 +50,7 @@ fn freestanding(file: ImageFile) -> Result<SoloConfig, CommandError> {
         ram_mib: file.ram_mib,
         n_slots: file.slots,
         tap: name(file.tap),
+        keys: KeysTo::Serial,
     })
 }
 
@@ -63,8 +64,18 @@ fn linux(file: LinuxFile) -> Result<SoloConfig, CommandError> {
         mac: file.mac.0,
         vcpus: file.vcpus,
         disks,
+        vsock: (!file.vsock.as_os_str().is_empty()).then_some(VsockConfig { cid: file.vsock_cid, socket: file.vsock }),
     };
-    Ok(SoloConfig { guest: GuestImage::Linux(guest), ram_mib: file.ram_mib, n_slots: SLOTS_MIN, tap: name(file.tap) })
+    Ok(SoloConfig {
+        guest: GuestImage::Linux(guest),
+        ram_mib: file.ram_mib,
+        n_slots: SLOTS_MIN,
+        tap: name(file.tap),
+        keys: match file.keys {
+            Keys::Serial => KeysTo::Serial,
+            Keys::Virtio => KeysTo::Virtio,
+        },
+    })
 }
 
 fn name(tap: String) -> Option<String> {

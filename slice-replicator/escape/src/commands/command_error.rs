@@ -62,6 +62,16 @@ pub enum CommandError {
     /// A measurement ended without figures.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// A guest's port was not reached.
+    #[error("{}, port {port}: {cause}", socket.display())]
+    Connect {
+        /// The guest's socket.
+        socket: std::path::PathBuf,
+        /// Which port.
+        port: u32,
+        /// Why.
+        cause: String,
+    },
     /// A report could not be written.
     #[error("writing the report: {0}")]
     Report(#[from] serde_json::Error),
@@ -97,6 +107,7 @@ impl CommandError {
             | Self::Bench(_)
             | Self::Status(_)
             | Self::Drill(_)
+            | Self::Connect { .. }
             | Self::Report(_) => Exit::Broken,
         }
     }

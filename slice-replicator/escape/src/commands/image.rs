@@ -22,6 +22,7 @@ pub fn build(file: &Path) -> Result<Exit, CommandError> {
         busybox_package: build.busybox_package,
         modules: build.modules,
         init: build.init,
+        agent: escape_images::agent().to_vec(),
         kernel,
         initrd,
     };
@@ -119,6 +120,9 @@ fn lacks_of(facts: &InitramfsFacts) -> Vec<String> {
     }
     if !facts.has_busybox {
         lacks.push("no /bin/busybox that can be run".to_owned());
+    }
+    if !facts.has_agent {
+        lacks.push("no /bin/escape-agent that can be run".to_owned());
     }
     let missing = WANTED_MODULES.iter().filter(|wanted| !facts.modules.iter().any(|module| module == *wanted));
     lacks.extend(missing.map(|module| format!("no module {module}, unless the kernel has it built in")));

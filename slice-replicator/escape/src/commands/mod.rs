@@ -6,6 +6,7 @@ mod boot;
 mod cell_init;
 mod command_error;
 mod config_check;
+mod connect;
 mod doctor;
 mod drill;
 mod drill_files;
@@ -22,6 +23,7 @@ use crate::exit::Exit;
 pub fn run(cli: Cli) -> Result<Exit, CommandError> {
     match cli.command {
         Command::Boot { image, times } => boot::run(&image, times),
+        Command::Connect { socket, port } => connect::run(&socket, port),
         Command::Node(args) => parts::node(&args),
         Command::Edge(args) => parts::edge(&args),
         Command::Orchestrator(args) => parts::orchestrator(&args),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use escape_vmm::boot::linux::VCPUS_MAX;
 use escape_vmm::devices::virtio::blk::DISKS_MAX;
+use escape_vmm::devices::virtio::vsock::config::FIRST_GUEST_CID;
 use serde::{Deserialize, Serialize};
 
 use super::image_file::{check_mac, check_ram, check_tap};
@@ -14,6 +15,11 @@ use super::sections::Service;
 
 /// Longest command line that x86 kernels take (COMMAND_LINE_SIZE less its zero).
 const CMDLINE_MAX: usize = 2_047;
+/// Modules of the devices that there are.
+const MODULES: [&str; 6] =
+    ["virtio_mmio", "virtio_net", "virtio_rng", "virtio_blk", "virtio_console", "vmw_vsock_virtio_transport"];
+/// Longest path of a unix socket, less the zero and what is behind it for a port.
+const SOCKET_BYTES_MAX: usize = 107 - "_4294967295".len();
 /// Most modules of an image.
 const MODULES_MAX: usize = 256;
 
@@ -37,8 +43,25 @@ pub struct LinuxFile {
     pub mac: MacAddress,
     /// Raw disks: `vda`, `vdb` and so on.
     pub disks: Vec<LinuxDisk>,
+    /// Where keys go that are typed.
+    pub keys: Keys,
+    /// A unix socket for streams between host and guest; empty: no virtio-vsock.
+    pub vsock: PathBuf,
+    /// The guest's context id there.
+    pub vsock_cid: u32,
     /// What the two files are made of.
     pub build: LinuxBuild,
+}
+
+/// One of a guest's two consoles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keys {
+    /// The serial port, `ttyS0`.
+    #[default]
+    Serial,
+    /// The virtio console, `hvc0`.
+    Virtio,
 }
 
 /// One of `disks`.
@@ -77,6 +100,9 @@ impl Default for LinuxFile {
             tap: String::new(),
             mac: Service::default().mac,
             disks: Vec::new(),
+            keys: Keys::Serial,
+            vsock: PathBuf::new(),
+            vsock_cid: FIRST_GUEST_CID,
             build: LinuxBuild::default(),
         }
     }
@@ -87,7 +113,7 @@ impl Default for LinuxBuild {
         Self {
             kernel_package: "linux-image-cloud-amd64".into(),
             busybox_package: "busybox-static".into(),
-            modules: ["virtio_mmio", "virtio_net", "virtio_rng", "virtio_blk"].map(str::to_owned).into(),
+            modules: MODULES.map(str::to_owned).into(),
             init: "init".into(),
         }
     }
@@ -99,7 +125,9 @@ impl LinuxFile {
         let mut parsed = Self::parse(file, &problem::read(file)?)?;
         let beside = file.parent().unwrap_or(Path::new(""));
         let disks = parsed.disks.iter_mut().map(|disk| &mut disk.path);
-        for path in [&mut parsed.kernel, &mut parsed.initrd, &mut parsed.build.init].into_iter().chain(disks) {
+        for path in
+            [&mut parsed.kernel, &mut parsed.initrd, &mut parsed.vsock, &mut parsed.build.init].into_iter().chain(disks)
+        {
             if !path.as_os_str().is_empty() {
                 *path = beside.join(&*path);
             }
@@ -130,6 +158,10 @@ impl LinuxFile {
         check_tap(&self.tap, rules);
         check_mac(self.mac, rules);
         rules.require(self.disks.len() <= DISKS_MAX, &["disks".into()], || format!("must be at most {DISKS_MAX}"));
+        rules.within(self.vsock_cid, FIRST_GUEST_CID..=u32::MAX - 1, "", "vsock_cid");
+        rules.require(self.vsock.as_os_str().len() <= SOCKET_BYTES_MAX, &["vsock".into()], || {
+            format!("must be a path of at most {SOCKET_BYTES_MAX} bytes")
+        });
         for (key, package) in
             [("kernel_package", &self.build.kernel_package), ("busybox_package", &self.build.busybox_package)]
         {
@@ -181,6 +213,7 @@ mod tests {
             ("# c\nkernel = \"k\"\nram_mib = 3\n", "ram_mib", 3),
             ("vcpus = 17\n", "vcpus", 1),
             ("# c\ncmdline = \"a\\nb\"\n", "cmdline", 2),
+            ("vsock_cid = 2\n", "vsock_cid", 1),
             ("mac = \"ff:ff:ff:ff:ff:ff\"\n", "mac", 1),
             ("[build]\nkernel_package = \"../x\"\n", "build.kernel_package", 2),
             ("[build]\nbusybox_package = \"-oX\"\n", "build.busybox_package", 2),

@@ -26,7 +26,7 @@ pub use control::Control;
 pub use drill_file::{DrillCell, DrillFile, DrillLoad, DrillPace};
 pub use edge_section::Edge;
 pub use image_file::ImageFile;
-pub use linux_file::{LinuxBuild, LinuxDisk, LinuxFile};
+pub use linux_file::{Keys, LinuxBuild, LinuxDisk, LinuxFile};
 pub use mac_address::MacAddress;
 pub use node_entry::NodeEntry;
 pub use operator_config::OperatorConfig;

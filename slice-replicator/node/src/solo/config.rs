@@ -13,4 +13,15 @@ pub struct SoloConfig {
     pub n_slots: u32,
     /// Name of the tap; attached to if it exists, made otherwise. None: no network.
     pub tap: Option<String>,
+    /// Where keys go that are typed.
+    pub keys: KeysTo,
+}
+
+/// One of a guest's consoles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysTo {
+    /// The serial port.
+    Serial,
+    /// The virtio console of a stock guest.
+    Virtio,
 }

@@ -8,7 +8,7 @@ mod operator_terminal;
 mod stop_signal;
 mod times;
 
-pub use config::SoloConfig;
+pub use config::{KeysTo, SoloConfig};
 pub use error::SoloError;
 pub use node::SoloNode;
 pub use times::{SoloStep, SoloTimes};

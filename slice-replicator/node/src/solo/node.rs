@@ -1,6 +1,6 @@
 //! The loop around one guest by itself.
 
-use super::config::SoloConfig;
+use super::config::{KeysTo, SoloConfig};
 use super::console_tail::ConsoleTail;
 use super::error::SoloError;
 use super::operator_terminal::OperatorTerminal;
@@ -53,6 +53,7 @@ pub struct SoloNode {
     /// Keys that the serial port has not taken yet, and when it took the last one.
     typed: Vec<u8>,
     typed_at: Instant,
+    keys: KeysTo,
     stopping: bool,
     started: Instant,
     /// First slots of the leases that the guest does not have yet.
@@ -74,12 +75,13 @@ impl SoloNode {
         let is_linux = matches!(config.guest, GuestImage::Linux(_));
         // A Linux guest does not know of slots yet.
         let n_slots = if is_linux { 0 } else { config.n_slots };
+        let keys = config.keys;
         let mut vm = Vm::new(vm_config(config, tail.clone()))?;
         times.done(SoloStep::Built);
         vm.start()?;
         let started = Instant::now();
         times.done(SoloStep::Started);
-        register(&poll, &vm).map_err(SoloError::os("watch the guest's descriptors"))?;
+        register(&poll, &mut vm).map_err(SoloError::os("watch the guest's descriptors"))?;
         let mut node = Self {
             vm,
             poll,
@@ -92,6 +94,7 @@ impl SoloNode {
             keys_wait: false,
             typed: Vec::new(),
             typed_at: started,
+            keys,
             stopping: false,
             started,
             unleased: (0..n_slots).step_by(LEASE_SLOTS as usize),
@@ -188,10 +191,10 @@ impl SoloNode {
         self.vm.net().clear_tx_kick();
         self.vm.net().clear_rx_kick();
         self.vm.rng().service();
-        self.vm.serve_disks();
+        let more_of_stock = self.vm.stock().service();
         self.messages();
         self.type_some();
-        let mut more = self.transmit() | self.receive()?;
+        let mut more = more_of_stock | self.transmit() | self.receive()?;
         if !more && self.times.at(SoloStep::FirstFrameOut).is_some() && self.unleased.len() > 0 {
             // One at a time between others' turns: the first session needs only the first.
             self.add_lease()?;
@@ -270,7 +273,10 @@ impl SoloNode {
             if self.typed.is_empty() && !self.read_keys() {
                 return;
             }
-            let taken = self.vm.console_input(&self.typed);
+            let taken = match self.keys {
+                KeysTo::Serial => self.vm.console_input(&self.typed),
+                KeysTo::Virtio => self.vm.stock().type_into_console(&self.typed),
+            };
             if taken > 0 {
                 self.typed_at = Instant::now();
                 self.typed.drain(..taken);
@@ -328,9 +334,9 @@ impl SoloNode {
 }
 
 fn vm_config(config: SoloConfig, tail: ConsoleTail) -> VmConfig {
-    let console = match config.guest {
-        GuestImage::Freestanding { .. } => Console::new(Box::new(tail)),
-        GuestImage::Linux(_) => Console::terminal(Box::new(tail)),
+    let (console, virtio_console) = match config.guest {
+        GuestImage::Freestanding { .. } => (Console::new(Box::new(tail)), Console::none()),
+        GuestImage::Linux(_) => (Console::terminal(Box::new(tail.clone())), Console::terminal(Box::new(tail))),
     };
     VmConfig {
         ram_bytes: u64::from(config.ram_mib) << 20,
@@ -339,13 +345,14 @@ fn vm_config(config: SoloConfig, tail: ConsoleTail) -> VmConfig {
         tap: config.tap.map(TapSource::Name),
         mirror: None,
         console,
+        virtio_console,
     }
 }
 
-fn register(poll: &Poll, vm: &Vm) -> std::io::Result<()> {
+fn register(poll: &Poll, vm: &mut Vm) -> std::io::Result<()> {
     let fds = vm.fds();
     let all = [Some(fds.tx_kick), Some(fds.rx_kick), Some(fds.rng_kick), Some(fds.doorbell), Some(fds.exit), fds.tap];
-    for fd in all.into_iter().flatten().chain(vm.disk_kicks()) {
+    for fd in all.into_iter().flatten().chain(vm.stock().fds()) {
         let fd: RawFd = fd;
         poll.registry().register(&mut SourceFd(&fd), VM, Interest::READABLE)?;
     }

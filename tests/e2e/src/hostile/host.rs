@@ -235,5 +235,6 @@ fn vm_config(attack: &str, screen: &Screen) -> VmConfig {
         tap: None,
         mirror: None,
         console: Console::new(Box::new(screen.clone())),
+        virtio_console: Console::none(),
     }
 }

@@ -15,6 +15,7 @@ pub use error::LinuxError;
 pub use kernel::{KernelFacts, KernelKind};
 
 use crate::devices::virtio::blk::DiskConfig;
+use crate::devices::virtio::vsock::VsockConfig;
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -33,6 +34,8 @@ pub struct LinuxGuest {
     pub vcpus: u8,
     /// Its disks, in order: `vda`, `vdb` and so on.
     pub disks: Vec<DiskConfig>,
+    /// Streams between host and guest; `None`: no such device.
+    pub vsock: Option<VsockConfig>,
 }
 
 /// Processors of one guest.
@@ -41,7 +44,7 @@ pub const VCPUS_MAX: u8 = 16;
 /// Pages, for the initial file system's place.
 const PAGE: u64 = 4096;
 
-/// Writes everything that the kernel needs into RAM and sets the boot vCPU's registers. `devices`: virtio-mmio devices, in order.
+/// Writes everything that the kernel needs into RAM and sets the boot vCPU's registers. `devices`: numbers of the virtio-mmio devices.
 ///
 /// # Errors
 /// [`LinuxError`] says what is wrong with the kernel, or what it lacks.
@@ -49,7 +52,7 @@ pub fn load(
     guest: &LinuxGuest,
     memory: &GuestMemoryMmap,
     ram_bytes: u64,
-    devices: u32,
+    devices: &[u64],
     vcpu: &VcpuFd,
 ) -> Result<(), LinuxError> {
     let loaded = kernel::load(&guest.kernel, memory)?;

@@ -5,9 +5,11 @@
 
 pub mod blk;
 pub mod chain;
+pub mod console;
 pub mod device_state;
 pub mod mmio;
 pub mod net;
 pub mod queue_setup;
 pub mod rng;
 pub mod suppression;
+pub mod vsock;

@@ -2,15 +2,12 @@
 
 use crate::devices::virtio::chain::DESCRIPTORS_PER_CHAIN_MAX;
 use crate::devices::virtio::device_state::DeviceModel;
-use escape_abi::layout::device;
 use std::path::PathBuf;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
 /// Disks of one guest.
 pub const DISKS_MAX: usize = 4;
-/// The first disk is virtio-mmio device number so many; the others follow.
-pub const FIRST_DISK: u64 = device::RNG + 1;
 /// The only queue.
 pub const REQUEST_QUEUE: usize = 0;
 /// Unit of addresses and lengths, bytes.

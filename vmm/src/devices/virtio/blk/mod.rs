@@ -6,7 +6,7 @@ pub mod disk;
 pub mod metrics;
 pub mod request;
 
-pub use config::{DISKS_MAX, DiskConfig, FIRST_DISK};
+pub use config::{DISKS_MAX, DiskConfig};
 pub use device::Blk;
 pub use disk::{Disk, DiskError};
 pub use metrics::BlkMetrics;
