@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::line_index::PathStep;
 use super::problem::{self, ConfigErrors};
 use super::rules::Rules;
+use super::sections::Quotas;
 use crate::cell::{CellPlan, GROUPS_PER_NODE};
 use crate::drill::{DrillPlan, FaultKind, Must, Pace, Place, Strike, Then};
 
@@ -50,6 +51,8 @@ pub struct DrillCell {
     pub nodes: u16,
     /// Groups that a node gets when it joins.
     pub groups_per_node: u32,
+    /// Crashes of one slice per minute before it is quarantined: guests that the drill crashes count too.
+    pub slice_crashes_per_minute: u32,
 }
 
 /// `[load]`.
@@ -96,7 +99,11 @@ impl Default for DrillFile {
 
 impl Default for DrillCell {
     fn default() -> Self {
-        Self { nodes: 3, groups_per_node: GROUPS_PER_NODE }
+        Self {
+            nodes: 3,
+            groups_per_node: GROUPS_PER_NODE,
+            slice_crashes_per_minute: Quotas::default().slice_crashes_per_minute,
+        }
     }
 }
 
@@ -157,6 +164,7 @@ impl DrillFile {
         CellPlan {
             nodes: self.cell.nodes,
             groups_per_node: self.cell.groups_per_node,
+            quotas: Quotas { slice_crashes_per_minute: self.cell.slice_crashes_per_minute, ..Quotas::default() },
             ..CellPlan::new(self.load.sessions)
         }
     }
@@ -169,6 +177,7 @@ impl DrillFile {
         rules.within(self.cells, 1..=1_000, "", "cells");
         rules.within(self.cell.nodes, 3..=16, "cell", "nodes");
         rules.within(self.cell.groups_per_node, 1..=64, "cell", "groups_per_node");
+        rules.within(self.cell.slice_crashes_per_minute, 1..=1_000, "cell", "slice_crashes_per_minute");
         rules.within(self.load.sessions, 1..=100_000, "load", "sessions");
         rules.within(self.load.requests_per_second, 0.01..=1e6, "load", "requests_per_second");
         rules.within(self.load.stream_percent, 0..=99, "load", "stream_percent");
