@@ -77,6 +77,9 @@ pub enum VmError {
     /// Started while it runs, or asked for something only a running guest has.
     #[error("the guest is {0}")]
     WrongTime(&'static str),
+    /// A hang was to be made outside of every slice.
+    #[error("the guest was at work on a slice at every look; try again")]
+    AtWork,
     /// The vCPU was lost with a thread that could not be stopped; only a new VM helps.
     #[error("the vCPU is lost: its thread could not be stopped earlier")]
     VcpuLost,

@@ -3,6 +3,7 @@
 use crate::boot::{self, BootError, BootParamsSeed, elf, linux, page_tables, registers};
 use crate::config::{GuestImage, VmConfig};
 use crate::control::Control;
+use crate::devices::pci::HostBridge;
 use crate::devices::serial::{Console, SerialPort};
 use crate::devices::stock::StockDevices;
 use crate::devices::virtio::device_state::DeviceModel;
@@ -19,7 +20,7 @@ use crate::metrics::VmMetrics;
 use crate::vcpu::fault::{Injection, SPIN_ADDRESS, SPIN_CODE};
 use crate::vcpu::metrics::ExitCounters;
 use crate::vcpu::{Bus, Fault, VcpuSeat, VcpuThread};
-use escape_abi::layout::{DOORBELL, MMIO_BASE, MMIO_STRIDE, device};
+use escape_abi::layout::{DOORBELL, MMIO_BASE, MMIO_STRIDE, SLOT_SIZE, device};
 use kvm_ioctls::VcpuFd;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -29,7 +30,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const BOOT_VCPU: u64 = 0;
-/// Looks for a moment at which the guest works on no slice, and the time between two: 20 ms in all, then it hangs as it is.
+/// Looks for a moment at which the guest works on no slice, and the time between two: 20 ms in all.
 const UNREFERENCED_TRIES_MAX: u32 = 200;
 const UNREFERENCED_RETRY: Duration = Duration::from_micros(100);
 
@@ -161,8 +162,13 @@ impl Vm {
             GuestImage::Linux(guest) => {
                 let of_stock = self.bus.stock.iter().map(|(number, _)| *number);
                 let devices: Vec<u64> = [device::NET, device::RNG].into_iter().chain(of_stock).collect();
-                let (memory, bytes) = (self.machine.ram().memory(), self.machine.ram().bytes());
-                Ok(linux::load(guest, memory, bytes, &devices, self.boot_vcpu()?)?)
+                let place = linux::Place {
+                    memory: self.machine.ram().memory(),
+                    ram_bytes: self.machine.ram().bytes(),
+                    arena_bytes: u64::from(guest.slots) * SLOT_SIZE as u64,
+                    devices: &devices,
+                };
+                Ok(linux::load(guest, &place, self.boot_vcpu()?)?)
             }
         }
     }
@@ -242,15 +248,22 @@ impl Vm {
 
     /// Breaks the guest, for drills. A hang is made while the guest works on no slice: under a reference it would be that
     /// slice's loop, which ends the slice and leaves the guest alive.
+    ///
+    /// # Errors
+    /// [`VmError::AtWork`]: no such moment was found; to be tried again after the I/O thread has done its other work.
     pub fn inject_fault(&mut self, fault: Fault) -> Result<(), VmError> {
         let Some(thread) = self.boot_thread() else { return Err(VmError::WrongTime("not running")) };
         let injection = Injection { fault, loop_at: self.loop_at };
-        // While the vCPU is paused: it obeys before it enters the guest again.
-        let paused = fault == Fault::Spin && self.pause_unreferenced(thread);
-        thread.inject(injection);
-        if paused {
-            thread.resume();
+        if fault == Fault::Crash {
+            thread.inject(injection);
+            return Ok(());
         }
+        if !self.pause_unreferenced(thread) {
+            return Err(VmError::AtWork);
+        }
+        // While the vCPU is paused: it obeys before it enters the guest again.
+        thread.inject(injection);
+        thread.resume();
         Ok(())
     }
 
@@ -351,6 +364,7 @@ fn bus(
     Ok(Bus {
         stock: stock.into_iter().zip(&lines.stock).map(place).collect::<Result<_, _>>()?,
         serial: Arc::new(SerialPort::new(lines.serial.clone(), console)),
+        pci: HostBridge::default(),
         net: transport(device::NET, net, &lines.net)?,
         rng: transport(device::RNG, rng::config::model(), &lines.rng)?,
         doorbell: Arc::new(doorbell),

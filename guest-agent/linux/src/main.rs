@@ -2,13 +2,16 @@
 //!
 //! Today it gives people a shell and programs a report. Slices of Linux processes are not served yet (docs/linux.md).
 
+mod arena;
 mod error;
 mod report;
 mod shell;
 mod vsock;
 
+use crate::arena::Arena;
 use crate::error::AgentError;
 use crate::vsock::{Stream, VsockListener};
+use escape_abi::layout::ARENA_BASE;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +24,9 @@ const REPORT_PORT: u32 = 1024;
 const CONNECTIONS_MAX: usize = 32;
 
 fn main() -> ExitCode {
-    match serve() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let done = if words.is_empty() { serve() } else { look_into_arena(&words) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("escape-agent: {error}");
@@ -30,7 +35,31 @@ fn main() -> ExitCode {
     }
 }
 
+/// `peek OFFSET`, `poke OFFSET NUMBER`: a word of the arena, for people and tests.
+fn look_into_arena(words: &[String]) -> Result<(), AgentError> {
+    let arena = Arena::map()?;
+    let usage = || AgentError::Usage { bytes: arena.bytes() };
+    let number = |word: &String| word.parse::<u64>().map_err(|_| usage());
+    let offset = |word: &String| number(word).and_then(|n| usize::try_from(n).map_err(|_| usage()));
+    match words {
+        [what, at] if what == "peek" => println!("{}", arena.read(offset(at)?).ok_or_else(usage)?),
+        [what, at, value] if what == "poke" => {
+            if !arena.write(offset(at)?, number(value)?) {
+                return Err(usage());
+            }
+        }
+        _ => return Err(usage()),
+    }
+    Ok(())
+}
+
 fn serve() -> Result<(), AgentError> {
+    match Arena::map() {
+        Ok(arena) => {
+            println!("escape-agent: an arena of {} bytes at {ARENA_BASE:#x}, by {}", arena.bytes(), arena.device())
+        }
+        Err(error) => eprintln!("escape-agent: {error}"),
+    }
     let open = Arc::new(AtomicUsize::new(0));
     let shells = VsockListener::bind(SHELL_PORT)?;
     let reports = VsockListener::bind(REPORT_PORT)?;

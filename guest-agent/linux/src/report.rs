@@ -21,8 +21,11 @@ fn line() -> String {
     let kernel = fact("/proc/sys/kernel/osrelease");
     let uptime = fact("/proc/uptime");
     let uptime_s = uptime.split(' ').next().and_then(|s| s.parse::<f64>().ok()).unwrap_or(0.0);
+    let arena_bytes = fact("/sys/bus/dax/devices/dax0.0/size").parse::<u64>().unwrap_or(0);
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{{\"kernel\":\"{kernel}\",\"uptime_s\":{uptime_s},\"processors\":{processors}}}\n")
+    format!(
+        "{{\"kernel\":\"{kernel}\",\"uptime_s\":{uptime_s},\"processors\":{processors},\"arena_bytes\":{arena_bytes}}}\n"
+    )
 }
 
 /// A file of the kernel's, without what JSON would need to be escaped.

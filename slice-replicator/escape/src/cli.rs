@@ -237,6 +237,21 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// A kernel's TCP connections: out of their sockets and into new ones
+    TcpCapsule {
+        /// Connections
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        connections: u32,
+        /// Threads that restore them
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+        threads: u32,
+        /// Bytes of each that its program has not read
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=60_000))]
+        unread: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// From exec to the guest's first answer
     Boot {
         /// Boots, one after the other

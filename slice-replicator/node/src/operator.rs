@@ -5,7 +5,7 @@ use crate::groups::Access;
 use crate::node::Node;
 use crate::tokens;
 use escape_proto::Mode;
-use escape_vmm::Fault;
+use escape_vmm::{Fault, VmError};
 use mio::Interest;
 use mio::unix::SourceFd;
 use std::io::{Read, Write};
@@ -86,7 +86,9 @@ impl Node {
     fn fault(&mut self, fault: Fault) -> serde_json::Value {
         match self.vm.inject_fault(fault) {
             Ok(()) => serde_json::json!({ "ok": true }),
-            Err(error) => serde_json::json!({ "error": error.to_string() }),
+            Err(error) => {
+                serde_json::json!({ "error": error.to_string(), "again": matches!(error, VmError::AtWork) })
+            }
         }
     }
 

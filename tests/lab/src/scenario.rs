@@ -22,6 +22,7 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     steps.passed("Debian's kernel boots to a shell");
     // The answer is not in the question, which the console repeats.
     console.wait_for("lab: the agent says {\"kernel\":\"6", COMMAND_LIMIT).context("the agent's report")?;
+    console.wait_for("\"arena_bytes\":16777216}", COMMAND_LIMIT).context("the arena in the agent's report")?;
     console.wait_for("lab: shell of Linux by vsock: 42", COMMAND_LIMIT).context("a shell by vsock")?;
     steps.passed("the agent gives a report and a shell by virtio-vsock");
     ask(console, "echo said on hvc0 | tr a-z A-Z > /dev/hvc0", "SAID ON HVC0")?;
@@ -35,6 +36,9 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     ask(console, "cat /sys/class/misc/hw_random/rng_current", "virtio_rng")?;
     ask(console, "echo bytes: $(head -c 64 /dev/hwrng | wc -c)", "bytes: 64")?;
     steps.passed("virtio-rng gives bytes");
+    ask(console, "escape-agent poke 262144 4242 && echo arena: $(escape-agent peek 262144)", "arena: 4242")?;
+    ask(console, "escape-agent poke 16777216 1 || echo refused $((6 * 7))", "refused 42")?;
+    steps.passed("the arena is mapped at its address, and nothing beyond it");
     use_disks(console)?;
     steps.passed("virtio-blk reads, writes and flushes a disk, and a read-only one is not written");
     console.type_line("reboot -f")?;
@@ -44,6 +48,12 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     steps.passed("virtio-net works after the reboot");
     ask(console, "dd if=/dev/vda bs=512 skip=8 count=1 2> /dev/null | tr a-z A-Z", "WRITTEN BEFORE")?;
     steps.passed("what was written is there after the reboot");
+    ask(console, "echo the arena still has $(escape-agent peek 262144)", "the arena still has 4242")?;
+    steps.passed("the arena's content outlives the guest");
+    console.type_line("rmmod device_dax; rmmod dax_hmem; echo without its device $(escape-agent peek 262144)")?;
+    console.wait_for("the arena by /dev/mem", COMMAND_LIMIT).context("a warning")?;
+    console.wait_for("without its device 4242", COMMAND_LIMIT).context("the arena by /dev/mem")?;
+    steps.passed("without its device the arena is found by /dev/mem, with a warning");
     ask(console, "poweroff -f", "lab: escape ended with 0")?;
     steps.passed("power off ends `escape boot` with 0");
     Ok(steps.done)

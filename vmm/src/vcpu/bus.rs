@@ -1,6 +1,7 @@
 //! Where the accesses of a vCPU go that leave the guest.
 
 use super::metrics::ExitCounters;
+use crate::devices::pci::HostBridge;
 use crate::devices::power::device as power;
 use crate::devices::serial::SerialPort;
 use crate::devices::virtio::mmio::MmioTransport;
@@ -20,6 +21,8 @@ const ARENA_END: u64 = ARENA_BASE + SLOTS_MAX as u64 * SLOT_SIZE as u64;
 pub struct Bus {
     /// The console.
     pub serial: Arc<SerialPort>,
+    /// PCI, of which a Linux kernel wants to see something.
+    pub pci: HostBridge,
     /// virtio-net's registers.
     pub net: Arc<MmioTransport>,
     /// virtio-rng's registers.
@@ -66,6 +69,9 @@ impl Bus {
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
         self.counters.ports.fetch_add(1, Relaxed);
         data.fill(0xff);
+        if self.pci.read(port, data) {
+            return;
+        }
         if let Some(value) = power::read(port) {
             data.fill(value);
         }
@@ -85,6 +91,7 @@ impl Bus {
                 code => GuestExit::Crash { code },
             });
         }
+        self.pci.write(port, data);
         if let Some(exit) = data.first().and_then(|value| power::write(port, *value)) {
             return Some(exit);
         }
@@ -101,6 +108,7 @@ impl Bus {
         self.rng.reset();
         self.stock.iter().for_each(|(_, device)| device.reset());
         self.serial.reset();
+        self.pci.reset();
     }
 
     fn device(&self, gpa: u64) -> Option<(&MmioTransport, u64)> {

@@ -1,5 +1,5 @@
 //! Measurements: what slices add to a request, what they cost in bytes on the link, in memory and in throughput, how
-//! long a failover takes, and how long a guest takes to its first answer.
+//! long a failover takes, how long a guest takes to its first answer, and what moving a kernel's TCP connection costs.
 
 mod boot;
 mod boot_bed;
@@ -17,6 +17,8 @@ mod memory_report;
 mod percentiles;
 mod process_usage;
 mod requests;
+mod tcp_capsule;
+mod tcp_capsule_report;
 mod throughput;
 mod throughput_report;
 mod wire;
@@ -32,6 +34,8 @@ pub use latency_report::{LatencyCase, LatencyReport, WireSizes};
 pub use memory::{MemoryPlan, measure_memory};
 pub use memory_report::{MemoryReport, SessionBytes};
 pub use percentiles::Percentiles;
+pub use tcp_capsule::{TcpCapsulePlan, measure_tcp_capsule};
+pub use tcp_capsule_report::TcpCapsuleReport;
 pub use throughput::{ThroughputPlan, measure_throughput};
 pub use throughput_report::{CpuPerRequest, Load, Pair, Side, ThroughputReport};
 pub use wire::{WirePlan, measure_wire};

@@ -29,13 +29,13 @@ impl Cell for LocalCell {
 
     fn inject(&mut self, node: u16, fault: Fault) -> Result<Instant, CellError> {
         self.take_events();
-        let at = Instant::now();
+        let mut at = Instant::now();
         match fault {
             Fault::Kill => self.node(node)?.signal(libc::SIGKILL)?,
             Fault::Stop => self.node(node)?.signal(libc::SIGSTOP)?,
             Fault::Link => self.network.set_links(node, false)?,
-            Fault::Guest => self.hurt_guest(node, "fault crash")?,
-            Fault::Spin => self.hurt_guest(node, "fault spin")?,
+            Fault::Guest => at = self.hurt_guest(node, "fault crash")?,
+            Fault::Spin => at = self.hurt_guest(node, "fault spin")?,
         }
         self.mark_fault(at);
         self.hurt.push(Hurt { node, fault });

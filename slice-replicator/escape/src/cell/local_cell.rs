@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// How long a process may take to answer a question.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Tries to break a guest outside of its slices, and the time between two.
+const INJURIES_TRIED_MAX: u32 = 100;
+const INJURY_AGAIN: Duration = Duration::from_millis(10);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -163,13 +166,21 @@ impl LocalCell {
         eprintln!("[edge] {}", said.unwrap_or_else(|e| e.to_string()));
     }
 
-    /// Has a node break its guest. Its answer is awaited: it must not be taken for that to a later question.
-    pub(super) fn hurt_guest(&mut self, node: u16, how: &str) -> Result<(), CellError> {
-        let answer = self.node(node)?.ask(how, ANSWER_LIMIT)?;
-        if answer.contains("error") {
-            return Err(CellError::Other(format!("node {node} says {answer}")));
+    /// Has a node break its guest; when that was. Its answer is awaited: it must not be taken for that to a later question.
+    pub(super) fn hurt_guest(&mut self, node: u16, how: &str) -> Result<Instant, CellError> {
+        for _ in 0..INJURIES_TRIED_MAX {
+            let at = Instant::now();
+            let answer = self.ask(node, how)?;
+            if answer.get("error").is_none() {
+                return Ok(at);
+            }
+            if answer.get("again") != Some(&serde_json::Value::Bool(true)) {
+                return Err(CellError::Other(format!("node {node} says {answer}")));
+            }
+            // Its data thread goes on meanwhile.
+            std::thread::sleep(INJURY_AGAIN);
         }
-        Ok(())
+        Err(CellError::Other(format!("node {node} was at work on a slice at each of {INJURIES_TRIED_MAX} tries")))
     }
 
     /// A fault is made at `at`. What follows from it counts from the first of those that last.

@@ -2,8 +2,8 @@
 
 use super::CommandError;
 use crate::bench::{
-    FailoverPlan, LatencyPlan, MemoryPlan, ThroughputPlan, WirePlan, measure_boot, measure_failover, measure_latency,
-    measure_memory, measure_throughput, measure_wire,
+    FailoverPlan, LatencyPlan, MemoryPlan, TcpCapsulePlan, ThroughputPlan, WirePlan, measure_boot, measure_failover,
+    measure_latency, measure_memory, measure_tcp_capsule, measure_throughput, measure_wire,
 };
 use crate::cli::Bench;
 use crate::exit::Exit;
@@ -44,6 +44,15 @@ pub fn run(what: &Bench) -> Result<Exit, CommandError> {
             let sessions = sessions.iter().map(|sessions| *sessions as usize).collect();
             let plan = FailoverPlan { sessions, time: Duration::from_secs(*seconds), seed: *seed };
             let report = measure_failover(&plan)?;
+            tell(*json, &report, || report.table())
+        }
+        Bench::TcpCapsule { connections, threads, unread, json } => {
+            let plan = TcpCapsulePlan {
+                connections: *connections as usize,
+                threads: *threads as usize,
+                unread_bytes: *unread as usize,
+            };
+            let report = measure_tcp_capsule(&plan)?;
             tell(*json, &report, || report.table())
         }
         Bench::Boot { runs, json } => {

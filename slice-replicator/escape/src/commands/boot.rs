@@ -63,13 +63,14 @@ fn linux(file: LinuxFile) -> Result<SoloConfig, CommandError> {
         cmdline: file.cmdline,
         mac: file.mac.0,
         vcpus: file.vcpus,
+        slots: file.slots,
         disks,
         vsock: (!file.vsock.as_os_str().is_empty()).then_some(VsockConfig { cid: file.vsock_cid, socket: file.vsock }),
     };
     Ok(SoloConfig {
         guest: GuestImage::Linux(guest),
         ram_mib: file.ram_mib,
-        n_slots: SLOTS_MIN,
+        n_slots: file.slots.max(SLOTS_MIN),
         tap: name(file.tap),
         keys: match file.keys {
             Keys::Serial => KeysTo::Serial,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use escape_abi::layout::{LEASE_SLOTS, SLOTS_MAX};
 use escape_vmm::boot::linux::VCPUS_MAX;
 use escape_vmm::devices::virtio::blk::DISKS_MAX;
 use escape_vmm::devices::virtio::vsock::config::FIRST_GUEST_CID;
@@ -16,8 +17,16 @@ use super::sections::Service;
 /// Longest command line that x86 kernels take (COMMAND_LINE_SIZE less its zero).
 const CMDLINE_MAX: usize = 2_047;
 /// Modules of the devices that there are.
-const MODULES: [&str; 6] =
-    ["virtio_mmio", "virtio_net", "virtio_rng", "virtio_blk", "virtio_console", "vmw_vsock_virtio_transport"];
+const MODULES: [&str; 8] = [
+    "virtio_mmio",
+    "virtio_net",
+    "virtio_rng",
+    "virtio_blk",
+    "virtio_console",
+    "vmw_vsock_virtio_transport",
+    "dax_hmem",
+    "device_dax",
+];
 /// Longest path of a unix socket, less the zero and what is behind it for a port.
 const SOCKET_BYTES_MAX: usize = 107 - "_4294967295".len();
 /// Most modules of an image.
@@ -37,6 +46,8 @@ pub struct LinuxFile {
     pub ram_mib: u32,
     /// Processors.
     pub vcpus: u8,
+    /// Slots of the arena, 256 KiB each, that the guest sees as `/dev/dax0.0`; a multiple of 64. 0: it sees none.
+    pub slots: u32,
     /// The tap interface; made if it does not exist. Empty: the guest has no network.
     pub tap: String,
     /// The guest's MAC address.
@@ -97,6 +108,7 @@ impl Default for LinuxFile {
             cmdline: "console=ttyS0 quiet cryptomgr.notests random.trust_cpu=on panic=-1 reboot=k".into(),
             ram_mib: 256,
             vcpus: 1,
+            slots: 64,
             tap: String::new(),
             mac: Service::default().mac,
             disks: Vec::new(),
@@ -155,6 +167,8 @@ impl LinuxFile {
         );
         check_ram(self.ram_mib, rules);
         rules.within(self.vcpus, 1..=VCPUS_MAX, "", "vcpus");
+        let slots = self.slots.is_multiple_of(LEASE_SLOTS) && self.slots <= SLOTS_MAX;
+        rules.require(slots, &["slots".into()], || format!("must be a multiple of {LEASE_SLOTS} up to {SLOTS_MAX}"));
         check_tap(&self.tap, rules);
         check_mac(self.mac, rules);
         rules.require(self.disks.len() <= DISKS_MAX, &["disks".into()], || format!("must be at most {DISKS_MAX}"));
@@ -213,6 +227,7 @@ mod tests {
             ("# c\nkernel = \"k\"\nram_mib = 3\n", "ram_mib", 3),
             ("vcpus = 17\n", "vcpus", 1),
             ("# c\ncmdline = \"a\\nb\"\n", "cmdline", 2),
+            ("slots = 63\n", "slots", 1),
             ("vsock_cid = 2\n", "vsock_cid", 1),
             ("mac = \"ff:ff:ff:ff:ff:ff\"\n", "mac", 1),
             ("[build]\nkernel_package = \"../x\"\n", "build.kernel_package", 2),

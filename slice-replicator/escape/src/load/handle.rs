@@ -158,7 +158,7 @@ fn generators_needed(sessions: u64) -> Result<usize, LoadError> {
 }
 
 /// Raises the limit of open files as far as needed and allowed; the hard limit too where that may be done.
-fn raise_file_limit(wanted: u64) -> Result<(), LoadError> {
+pub(crate) fn raise_file_limit(wanted: u64) -> Result<(), LoadError> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // None means "no limit".
     if limit.current.is_none_or(|current| current >= wanted) {

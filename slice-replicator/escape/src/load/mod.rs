@@ -53,6 +53,7 @@ pub use error::LoadError;
 pub use fault_watch::FirstByte;
 pub use generator_handle::Enter;
 pub use handle::LoadHandle;
+pub(crate) use handle::raise_file_limit;
 pub use outcome::LoadOutcome;
 pub use plan::LoadPlan;
 pub use seeded::Seeded;

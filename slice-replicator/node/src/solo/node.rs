@@ -73,10 +73,16 @@ impl SoloNode {
         let stop = StopSignal::register(poll.registry(), STOP)?;
         let tail = ConsoleTail::default();
         let is_linux = matches!(config.guest, GuestImage::Linux(_));
-        // A Linux guest does not know of slots yet.
-        let n_slots = if is_linux { 0 } else { config.n_slots };
+        // A Linux guest is told of its arena at its start, so all of it is there.
+        let (n_slots, slots_of_linux) = match &config.guest {
+            GuestImage::Linux(guest) => (0, guest.slots),
+            GuestImage::Freestanding { .. } => (config.n_slots, 0),
+        };
         let keys = config.keys;
         let mut vm = Vm::new(vm_config(config, tail.clone()))?;
+        for first_slot in (0..slots_of_linux).step_by(LEASE_SLOTS as usize) {
+            vm.add_lease(first_slot)?;
+        }
         times.done(SoloStep::Built);
         vm.start()?;
         let started = Instant::now();

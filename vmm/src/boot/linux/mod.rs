@@ -34,6 +34,8 @@ pub struct LinuxGuest {
     pub vcpus: u8,
     /// Its disks, in order: `vda`, `vdb` and so on.
     pub disks: Vec<DiskConfig>,
+    /// Slots of the arena that the guest sees, all leased: a multiple of 64; 0: it sees none.
+    pub slots: u32,
     /// Streams between host and guest; `None`: no such device.
     pub vsock: Option<VsockConfig>,
 }
@@ -44,17 +46,25 @@ pub const VCPUS_MAX: u8 = 16;
 /// Pages, for the initial file system's place.
 const PAGE: u64 = 4096;
 
-/// Writes everything that the kernel needs into RAM and sets the boot vCPU's registers. `devices`: numbers of the virtio-mmio devices.
+/// The machine that a kernel is loaded into.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// RAM.
+    pub memory: &'a GuestMemoryMmap,
+    /// Its size.
+    pub ram_bytes: u64,
+    /// Size of the arena that the kernel is told of.
+    pub arena_bytes: u64,
+    /// Numbers of the virtio-mmio devices.
+    pub devices: &'a [u64],
+}
+
+/// Writes everything that the kernel needs into RAM and sets the boot vCPU's registers.
 ///
 /// # Errors
 /// [`LinuxError`] says what is wrong with the kernel, or what it lacks.
-pub fn load(
-    guest: &LinuxGuest,
-    memory: &GuestMemoryMmap,
-    ram_bytes: u64,
-    devices: &[u64],
-    vcpu: &VcpuFd,
-) -> Result<(), LinuxError> {
+pub fn load(guest: &LinuxGuest, place: &Place<'_>, vcpu: &VcpuFd) -> Result<(), LinuxError> {
+    let Place { memory, ram_bytes, devices, .. } = *place;
     let loaded = kernel::load(&guest.kernel, memory)?;
     let initrd_bytes = guest.initrd.len() as u64;
     let initrd_at = ram_bytes.saturating_sub(initrd_bytes) / PAGE * PAGE;
@@ -64,7 +74,7 @@ pub fn load(
     }
     write(memory, "the initial file system", initrd_at, &guest.initrd)?;
     let cmdline = zero_page::write_cmdline(&guest.cmdline, &loaded, memory)?;
-    zero_page::write(&loaded, cmdline, (initrd_at, initrd_bytes), ram_bytes, memory)?;
+    zero_page::write(&loaded, cmdline, (initrd_at, initrd_bytes), place)?;
     acpi::write(memory, devices, guest.vcpus)?;
     low_memory::write(memory)?;
     registers::enter(vcpu, loaded.entry)

@@ -1,9 +1,11 @@
 //! `boot_params`, the "zero page": what a boot loader tells the kernel.
 
+use super::Place;
 use super::acpi::{TABLES_AT, TABLES_BYTES};
 use super::error::LinuxError;
 use super::kernel::Loaded;
 use super::write as write_bytes;
+use escape_abi::layout::ARENA_BASE;
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
 use vm_memory::{ByteValued, GuestMemoryMmap};
 
@@ -18,6 +20,9 @@ const HIGH_BEGIN: u64 = 0x10_0000;
 /// Kinds of memory in the map (ACPI 6.5, section 15).
 const E820_RAM: u32 = 1;
 const E820_ACPI: u32 = 3;
+/// Linux's own: memory of some purpose of its own, which is not the kernel's to use (arch/x86/include/asm/e820/types.h). It
+/// becomes a device, `/dev/dax0.0`.
+const E820_SOFT_RESERVED: u32 = 0xefff_ffff;
 /// "Undefined boot loader", and "the kernel is loaded high".
 const LOADER: u8 = 0xff;
 const LOADED_HIGH: u8 = 1;
@@ -39,8 +44,7 @@ pub fn write(
     loaded: &Loaded,
     (cmdline_at, cmdline_bytes): (u64, u32),
     (initrd_at, initrd_bytes): (u64, u64),
-    ram_bytes: u64,
-    memory: &GuestMemoryMmap,
+    place: &Place<'_>,
 ) -> Result<(), LinuxError> {
     let mut params = boot_params { hdr: loaded.header, ..Default::default() };
     let low = |address: u64| u32::try_from(address).unwrap_or(u32::MAX);
@@ -55,13 +59,15 @@ pub fn write(
     let map = [
         (0, LOW_END, E820_RAM),
         (TABLES_AT, TABLES_BYTES, E820_ACPI),
-        (HIGH_BEGIN, ram_bytes.saturating_sub(HIGH_BEGIN), E820_RAM),
+        (HIGH_BEGIN, place.ram_bytes.saturating_sub(HIGH_BEGIN), E820_RAM),
+        (ARENA_BASE, place.arena_bytes, E820_SOFT_RESERVED),
     ];
+    let map = map.into_iter().filter(|(_, size, _)| *size > 0);
     let mut entries = 0;
     for (entry, (addr, size, kind)) in params.e820_table.iter_mut().zip(map) {
         *entry = boot_e820_entry { addr, size, r#type: kind };
         entries += 1;
     }
     params.e820_entries = entries;
-    write_bytes(memory, "boot_params", ZERO_PAGE, params.as_slice())
+    write_bytes(place.memory, "boot_params", ZERO_PAGE, params.as_slice())
 }

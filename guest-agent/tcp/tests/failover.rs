@@ -1,0 +1,185 @@
+//! Connections of real kernels go from one server to another (TCP-FAILOVER.md, conditions A to K).
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod support;
+
+use escape_tcp::{Frozen, TcpCapsule, TcpError};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+use support::{World, stream};
+
+fn read(from: &mut TcpStream, bytes: usize) -> Vec<u8> {
+    let mut data = vec![0; bytes];
+    from.read_exact(&mut data).unwrap();
+    data
+}
+
+/// Freezes on server 0, by way of bytes, and restores on server 1.
+fn fail_over(world: &mut World, server: TcpStream) -> TcpStream {
+    let bytes = Frozen::freeze(server.into()).unwrap().close().encode();
+    let socket = world.on(1, || TcpCapsule::decode(&bytes).unwrap().restore()).unwrap();
+    world.steer_to(1);
+    stream(socket)
+}
+
+#[test]
+fn a_connection_at_rest_goes_on_elsewhere() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, mut server) = world.connect(&world.listen(0, 80));
+    for turn in 0..3u8 {
+        client.write_all(&[turn; 1000]).unwrap();
+        assert_eq!(read(&mut server, 1000), [turn; 1000]);
+        server.write_all(&[turn; 3000]).unwrap();
+        assert_eq!(read(&mut client, 3000), [turn; 3000]);
+    }
+    world.steer_nowhere();
+    let mut server = fail_over(&mut world, server);
+    for turn in 0..100u8 {
+        client.write_all(&[turn; 5000]).unwrap();
+        assert_eq!(read(&mut server, 5000), [turn; 5000]);
+        server.write_all(&[turn; 5000]).unwrap();
+        assert_eq!(read(&mut client, 5000), [turn; 5000]);
+    }
+    assert_eq!(server.local_addr().unwrap().port(), 80);
+    assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
+}
+
+#[test]
+fn bytes_on_their_way_both_ways_arrive_once_and_in_order() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, mut server) = world.connect(&world.listen(0, 80));
+    client.write_all(b"unread by the program;").unwrap();
+    assert_eq!(read(&mut server, 7), b"unread ");
+    world.steer_nowhere();
+    // Sent and never acknowledged, in both directions; the client's bytes reach no server.
+    server.write_all(b"answer that nobody acknowledges;").unwrap();
+    assert_eq!(read(&mut client, 32), b"answer that nobody acknowledges;");
+    client.write_all(b"request that reaches nobody").unwrap();
+    let mut server = fail_over(&mut world, server);
+    server.write_all(b" and more").unwrap();
+    assert_eq!(read(&mut server, 42), b"by the program;request that reaches nobody");
+    assert_eq!(read(&mut client, 9), b" and more");
+}
+
+#[test]
+fn a_full_send_queue_and_a_slow_reader() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, server) = world.connect(&world.listen(0, 80));
+    server.set_nonblocking(true).unwrap();
+    // The client reads nothing: its window closes, and what is behind it waits unsent.
+    let pattern: Vec<u8> = (0..1u32 << 20).flat_map(u32::to_le_bytes).collect();
+    let mut written = 0;
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until && written < pattern.len() {
+        match (&server).write(&pattern[written..pattern.len().min(written + 65_536)]) {
+            Ok(n) => written += n,
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+        let waiting = Frozen::freeze(server.try_clone().unwrap().into()).map(|frozen| {
+            let waiting = frozen.capsule().unsent.len();
+            frozen.thaw().unwrap();
+            waiting
+        });
+        if waiting.is_ok_and(|waiting| waiting > 200_000) || written > 900_000 {
+            break;
+        }
+    }
+    world.steer_nowhere();
+    let frozen = Frozen::freeze(server.into()).unwrap();
+    let capsule = frozen.capsule();
+    assert!(!capsule.unsent.is_empty(), "nothing waits behind the window: {} written", written);
+    let bytes = frozen.close().encode();
+    let socket = world.on(1, || TcpCapsule::decode(&bytes).unwrap().restore()).unwrap();
+    world.steer_to(1);
+    let mut server = stream(socket);
+    let rest = pattern[written..written + 1000].to_vec();
+    let writer = std::thread::spawn(move || {
+        server.write_all(&rest).unwrap();
+        server
+    });
+    assert!(read(&mut client, written + 1000) == pattern[..written + 1000]);
+    drop(writer.join().unwrap());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "a clean end");
+}
+
+#[test]
+fn a_listener_on_the_port_and_a_later_one_do_not_disturb() {
+    let Some(mut world) = World::new() else { return };
+    let standby = world.listen(1, 80);
+    let (mut client, server) = world.connect(&world.listen(0, 80));
+    world.steer_nowhere();
+    let mut server = fail_over(&mut world, server);
+    drop(standby);
+    let later = world.listen(1, 80);
+    client.write_all(b"still here").unwrap();
+    assert_eq!(read(&mut server, 10), b"still here");
+    let (mut other, mut other_server) = world.connect(&later);
+    other.write_all(b"new").unwrap();
+    assert_eq!(read(&mut other_server, 3), b"new");
+}
+
+#[test]
+fn options_are_those_of_the_syns() {
+    let Some(mut world) = World::new() else { return };
+    let (_client, server) = world.connect(&world.listen(0, 80));
+    let frozen = Frozen::freeze(server.into()).unwrap();
+    let before = frozen.capsule().options;
+    assert!(before.sack && before.scale.is_some() && before.timestamp.is_some() && before.mss == 1460, "{before:?}");
+    let server = TcpStream::from(frozen.thaw().unwrap());
+    world.steer_nowhere();
+    let server = fail_over(&mut world, server);
+    let after = Frozen::freeze(server.into()).unwrap().close().options;
+    assert_eq!((after.mss, after.sack, after.scale), (before.mss, before.sack, before.scale));
+    let ahead = after.timestamp.unwrap().wrapping_sub(before.timestamp.unwrap());
+    assert!((1000..100_000_000).contains(&ahead), "the clock went on by {ahead}");
+}
+
+#[test]
+fn a_thawed_connection_goes_on_where_it_was() {
+    let Some(world) = World::new() else { return };
+    let (mut client, server) = world.connect(&world.listen(0, 80));
+    client.write_all(b"before").unwrap();
+    let frozen = Frozen::freeze(server.into()).unwrap();
+    client.write_all(b" and while frozen").unwrap();
+    let mut server = stream(frozen.thaw().unwrap());
+    assert_eq!(read(&mut server, 23), b"before and while frozen");
+}
+
+#[test]
+fn what_cannot_be_taken_out_goes_on_and_says_why() {
+    let Some(world) = World::new() else { return };
+    let listener = world.listen(0, 80);
+    let (mut client, mut server) = world.connect(&listener);
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(server.read(&mut [0]).unwrap(), 0);
+    let (socket, error) = Frozen::freeze(server.into()).unwrap_err();
+    assert!(matches!(error, TcpError::State { state: "ended by the client (CLOSE-WAIT)" }), "{error}");
+    stream(socket).write_all(b"last words").unwrap();
+    assert_eq!(read(&mut client, 10), b"last words");
+    let (_, error) = Frozen::freeze(listener.into()).unwrap_err();
+    assert!(error.to_string().contains("a listener"), "{error}");
+}
+
+#[test]
+fn a_machine_without_the_address_refuses_and_nothing_is_left() {
+    let Some(world) = World::new() else { return };
+    let (mut client, server) = world.connect(&world.listen(0, 80));
+    let frozen = Frozen::freeze(server.into()).unwrap();
+    let capsule = frozen.capsule().clone();
+    let foreign = TcpCapsule { local: "10.88.0.200:80".parse().unwrap(), ..capsule.clone() };
+    let refused = world.on(1, || foreign.restore()).unwrap_err();
+    assert!(refused.to_string().contains("the address is not this machine's"), "{refused}");
+    let twice = world.on(1, || {
+        let first = capsule.restore().unwrap();
+        let second = capsule.restore().map(drop).map_err(|error| error.to_string());
+        // In silence: the connection lives elsewhere.
+        Frozen::freeze(first).unwrap().close();
+        second
+    });
+    assert!(twice.clone().is_err_and(|error| error.contains("connect: ")), "{twice:?}");
+    let mut server = stream(frozen.thaw().unwrap());
+    client.write_all(b"not hurt").unwrap();
+    assert_eq!(read(&mut server, 8), b"not hurt");
+}
