@@ -54,7 +54,9 @@ impl TcpCapsule {
     fn agree(&self, socket: BorrowedFd<'_>) -> Result<(), TcpError> {
         let options = self.options;
         let option = |code, value| RepairOption { code, value };
-        let scale = options.scale.map(|(of_peer, ours)| option(SCALE, u32::from(of_peer) | u32::from(ours) << 16));
+        // Said even where there is none: connecting has chosen a scale of our windows, of which the peer would know nothing.
+        let (of_peer, ours) = options.scale.unwrap_or_default();
+        let scale = Some(option(SCALE, u32::from(of_peer) | u32::from(ours) << 16));
         let sack = options.sack.then(|| option(SACK, 0));
         let timestamps = options.timestamp.map(|_| option(TIMESTAMPS, 0));
         let all: Vec<RepairOption> =

@@ -63,6 +63,36 @@ fn bytes_on_their_way_both_ways_arrive_once_and_in_order() {
     assert_eq!(read(&mut client, 9), b" and more");
 }
 
+/// What the dead server's answer cost: the client has nothing of it, and the kernel's timers know nothing of the client.
+fn answer_after_failover(probed: bool) -> Option<Duration> {
+    let mut world = World::new()?;
+    let (mut client, mut server) = world.connect(&world.listen(0, 80));
+    client.write_all(b"question").unwrap();
+    assert_eq!(read(&mut server, 8), b"question");
+    world.cut_off(0);
+    world.steer_nowhere();
+    server.write_all(&[b'a'; 5000]).unwrap();
+    let mut capsule = Frozen::freeze(server.into()).unwrap().close();
+    assert_eq!(capsule.unacknowledged.len() + capsule.unsent.len(), 5000);
+    if probed {
+        // It answered a probe with what it had acknowledged all the time.
+        assert!(capsule.peer_has(capsule.written.wrapping_sub(5000)));
+    }
+    world.steer_to(1);
+    let begun = Instant::now();
+    let server = stream(world.on(1, || capsule.restore()).unwrap());
+    assert_eq!(read(&mut client, 5000), [b'a'; 5000]);
+    drop(server);
+    Some(begun.elapsed())
+}
+
+#[test]
+fn an_answer_that_the_client_does_not_have_comes_at_once_if_the_client_was_asked() {
+    let Some(asked) = answer_after_failover(true) else { return };
+    assert!(asked < Duration::from_millis(150), "{asked:?}");
+    println!("asked first: {asked:?}; by the kernel's timer: {:?}", answer_after_failover(false));
+}
+
 #[test]
 fn a_full_send_queue_and_a_slow_reader() {
     let Some(mut world) = World::new() else { return };
@@ -102,6 +132,89 @@ fn a_full_send_queue_and_a_slow_reader() {
     assert!(read(&mut client, written + 1000) == pattern[..written + 1000]);
     drop(writer.join().unwrap());
     assert_eq!(client.read(&mut [0]).unwrap(), 0, "a clean end");
+}
+
+#[test]
+fn t08_a_full_receive_queue_is_read_elsewhere() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, mut server) = world.connect(&world.listen(0, 80));
+    let upload: Vec<u8> = (0..15_000u32).flat_map(u32::to_le_bytes).collect();
+    client.write_all(&upload).unwrap();
+    let until = Instant::now() + support::LIMIT;
+    let frozen = loop {
+        let frozen = Frozen::freeze(server.into()).unwrap();
+        if frozen.capsule().unread.len() == upload.len() {
+            break frozen;
+        }
+        assert!(Instant::now() < until, "{} bytes arrived", frozen.capsule().unread.len());
+        server = stream(frozen.thaw().unwrap());
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    world.steer_nowhere();
+    let bytes = frozen.close().encode();
+    let mut server = stream(world.on(1, || TcpCapsule::decode(&bytes).unwrap().restore()).unwrap());
+    world.steer_to(1);
+    assert!(read(&mut server, upload.len()) == upload);
+    client.write_all(&upload).unwrap();
+    assert!(read(&mut server, upload.len()) == upload);
+}
+
+#[test]
+fn t10_t24_clients_without_timestamps_sack_or_scaling() {
+    for (name, has) in [
+        ("tcp_timestamps", (false, true, true)),
+        ("tcp_sack", (true, false, true)),
+        ("tcp_window_scaling", (true, true, false)),
+    ] {
+        let Some(mut world) = World::new() else { return };
+        world.set_client(name, "0");
+        let (mut client, server) = world.connect(&world.listen(0, 80));
+        let frozen = Frozen::freeze(server.into()).unwrap();
+        let options = frozen.capsule().options;
+        assert_eq!((options.timestamp.is_some(), options.sack, options.scale.is_some()), has, "{name}");
+        let server = TcpStream::from(frozen.thaw().unwrap());
+        world.steer_nowhere();
+        let mut server = fail_over(&mut world, server);
+        // With a window that one side scales and the other does not, this takes minutes.
+        let begun = Instant::now();
+        for turn in 0..20u8 {
+            client.write_all(&[turn; 20_000]).unwrap();
+            assert_eq!(read(&mut server, 20_000), [turn; 20_000], "{name}");
+            server.write_all(&[turn; 20_000]).unwrap();
+            assert_eq!(read(&mut client, 20_000), [turn; 20_000], "{name}");
+            assert!(begun.elapsed() < support::LIMIT, "{name}: {turn} turns");
+        }
+    }
+}
+
+#[test]
+fn t28_a_second_failover_before_the_client_has_said_anything() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, mut server) = world.connect(&world.listen(0, 80));
+    client.write_all(b"unread").unwrap();
+    world.steer_nowhere();
+    server.write_all(b"first;").unwrap();
+    let server = fail_over(&mut world, server);
+    world.steer_nowhere();
+    let bytes = Frozen::freeze(server.into()).unwrap().close().encode();
+    let mut server = stream(world.on(0, || TcpCapsule::decode(&bytes).unwrap().restore()).unwrap());
+    world.steer_to(0);
+    server.write_all(b"second").unwrap();
+    assert_eq!((read(&mut client, 12), read(&mut server, 6)), (b"first;second".to_vec(), b"unread".to_vec()));
+}
+
+#[test]
+fn t29_a_client_whose_retransmissions_wait_longer_and_longer() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, server) = world.connect(&world.listen(0, 80));
+    world.steer_nowhere();
+    client.write_all(b"sent to nobody again and again").unwrap();
+    let frozen = Frozen::freeze(server.into()).unwrap();
+    std::thread::sleep(Duration::from_millis(900));
+    let bytes = frozen.close().encode();
+    let mut server = stream(world.on(1, || TcpCapsule::decode(&bytes).unwrap().restore()).unwrap());
+    world.steer_to(1);
+    assert_eq!(read(&mut server, 30), b"sent to nobody again and again");
 }
 
 #[test]

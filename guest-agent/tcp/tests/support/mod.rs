@@ -19,6 +19,8 @@ pub struct World {
     bridge: u32,
     servers: [NetNs; 2],
     macs: [[u8; 6]; 2],
+    /// The servers' ports of the bridge.
+    ports: [u32; 2],
 }
 
 impl World {
@@ -36,12 +38,13 @@ impl World {
         let bridge = links.create_bridge(&LinkSpec::named("clients")).unwrap();
         links.add_address(bridge, CLIENT, PREFIX).unwrap();
         let client_mac = links.describe(bridge).unwrap().mac;
-        let mut macs = [[0; 6]; 2];
+        let (mut macs, mut ports) = ([[0; 6]; 2], [0; 2]);
         for (number, server) in servers.iter().enumerate() {
             let name = format!("s{number}");
             let port = links.create_veth(&LinkSpec::named(&name), &LinkSpec::named("net"), server.as_fd()).unwrap();
             links.enslave(port, Some(bridge)).unwrap();
             links.set_up(port).unwrap();
+            ports[number] = port;
             let mut inside = Links::open_in(server).unwrap();
             let near = inside.index_of("net").unwrap();
             inside.add_address(near, SERVICE, PREFIX).unwrap();
@@ -55,7 +58,7 @@ impl World {
             let near = inside.index_of("net").unwrap();
             inside.set_neighbour(near, CLIENT, client_mac).unwrap();
         }
-        let mut world = Self { client, client_links: links, bridge, servers, macs };
+        let mut world = Self { client, client_links: links, bridge, servers, macs, ports };
         world.steer_to(0);
         Some(world)
     }
@@ -68,6 +71,17 @@ impl World {
     /// The client's frames go nowhere.
     pub fn steer_nowhere(&mut self) {
         self.client_links.set_neighbour(self.bridge, SERVICE, [2, 0, 0, 0, 0, 0x77]).unwrap();
+    }
+
+    /// Frames of this server go nowhere.
+    pub fn cut_off(&mut self, server: usize) {
+        self.client_links.set_down(self.ports[server]).unwrap();
+    }
+
+    /// Sets something of the client's kernel, below `/proc/sys/net/ipv4`.
+    pub fn set_client(&self, name: &str, value: &str) {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        self.client.enter(|| std::fs::write(&path, value)).unwrap().unwrap();
     }
 
     /// Does something on a server.

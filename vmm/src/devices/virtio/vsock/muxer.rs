@@ -87,19 +87,21 @@ impl Muxer {
     pub(super) fn look_at_host(&mut self) -> bool {
         let mut events = [EpollEvent::default(); EVENTS_MAX];
         let count = self.epoll.wait(0, &mut events).unwrap_or(0);
+        let mut more = count == EVENTS_MAX;
         for event in events.iter().take(count) {
             match event.data() {
-                LISTENER => self.accept(),
+                LISTENER => more |= self.accept(),
                 token if self.greetings.contains_key(&token) => self.greeted(token),
                 token => self.woken(token),
             }
         }
-        count == EVENTS_MAX
+        more
     }
 
-    fn accept(&mut self) {
+    /// Whether there may be more.
+    fn accept(&mut self) -> bool {
         for _ in 0..EVENTS_MAX {
-            let Ok((stream, _)) = self.listener.accept() else { return };
+            let Ok((stream, _)) = self.listener.accept() else { return false };
             if self.greetings.len() >= GREETINGS_MAX {
                 self.greetings.pop_first();
                 self.metrics.refused += 1;
@@ -110,6 +112,7 @@ impl Muxer {
                 self.greeted(token);
             }
         }
+        true
     }
 
     fn token(&mut self) -> u64 {
