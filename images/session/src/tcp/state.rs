@@ -12,7 +12,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
 /// smoltcp's timestamp generator is a bare `fn`, so the present slice's value is left here before each poll.
-/// (Unit tests with several servers in one process share it: harmless, smoltcp does not compare timestamps.)
+/// (Tests with several servers in one process share it and take turns: `turn_lock` in `tests/support/guest.rs`.)
 static TSVAL: AtomicU32 = AtomicU32::new(0);
 
 fn tsval() -> u32 {

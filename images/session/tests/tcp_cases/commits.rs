@@ -2,7 +2,7 @@
 
 use crate::kills::{COUNT, On, assert_counts, replies, run_to_the_end};
 use crate::support::client::{Manual, Options};
-use crate::support::guest::flow_of;
+use crate::support::guest::{flow_of, turn_lock};
 use crate::support::http::{Checked, Stream};
 use crate::support::oracle::{Committed, Oracle};
 use crate::support::raw::Raw;
@@ -76,7 +76,10 @@ fn t01_release_before_commit_is_noticed() {
     let flow = Raw::flow(&mut world, 1, HTTP);
     let peer = Raw::connect(&mut world, flow, 1, &[]);
     world.guest.set_time(world.now);
-    world.guest.server.on_frame(&peer.at(0, ACK, COUNT).frame());
+    {
+        let _lock = turn_lock();
+        world.guest.server.on_frame(&peer.at(0, ACK, COUNT).frame());
+    }
     let (frames, _) = world.guest.take();
     assert!(frames.iter().all(|f| flow_of(f) == Some(flow)) && !frames.is_empty());
     frames.into_iter().for_each(|f| world.release(f));

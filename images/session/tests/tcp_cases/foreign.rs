@@ -2,7 +2,7 @@
 
 use crate::kills::COUNT;
 use crate::support::client::{Manual, Options};
-use crate::support::guest::{Guest, params};
+use crate::support::guest::{Guest, params, turn_lock};
 use crate::support::raw::Raw;
 use crate::support::segment::{ACK, FIN, PSH, RST, SYN, Seen, Segment, URG};
 use crate::support::world::Survives;
@@ -18,11 +18,13 @@ fn t15_segments_before_the_plug_get_no_answer() {
     let mut next = Guest::new(&params(9, 64), 99, &world.arena, 0);
     next.lease(0, 9);
     next.set_time(world.now);
+    let lock = turn_lock();
     for n in 0..1000u32 {
         let flags = [ACK, ACK | PSH, ACK | FIN, RST, RST | ACK, SYN | ACK][n as usize % 6];
         next.server.on_frame(&peer.at(n * 7, flags, COUNT).frame());
     }
     next.server.on_timers();
+    drop(lock);
     assert_eq!(next.take(), (vec![], vec![]));
     assert_eq!((next.server.counters().unknown_flow, next.server.sessions()), (1000, 0));
     drop(next);
