@@ -11,7 +11,7 @@ use escape_abi::meta::{ConnectionNumbers, LiveRange, connection_bit};
 use escape_abi::{SlotMeta, SlotWord};
 use escape_vmm::commit::{
     BreachPolicy, Capture, CaptureLimits, Capturer, HoldLimits, ImageStore, IngressLimits, IngressStore, Mode,
-    ProtectedPorts, Role, SliceId, Valve, ValveConfig, Verdict,
+    ProtectedPorts, Role, Rule, SliceId, Valve, ValveConfig, Verdict,
 };
 use escape_vmm::memory::slot_memory::SlotMemory;
 use std::error::Error;
@@ -157,6 +157,7 @@ fn measure(slots: u32, requests: u32) -> Result<(), Box<dyn Error>> {
         unprotected_output: false,
         mode: Mode::Protect,
         limits: HoldLimits::default(),
+        rule: Rule::Generation,
         on_breach: BreachPolicy::Panic,
     });
     let mut ingress = IngressStore::new(SERVICE_IP, ports.clone(), IngressLimits::default());

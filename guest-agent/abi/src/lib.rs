@@ -13,6 +13,6 @@ pub mod word;
 
 pub use boot::BootParams;
 pub use control::{ControlHeader, ControlLayout};
-pub use message::{GuestMessage, HostMessage, RingEntry};
+pub use message::{GuestMessage, HostMessage, OpeningNumbers, RingEntry};
 pub use meta::{ConnectionNumbers, LiveRange, SlotMeta};
 pub use word::SlotWord;

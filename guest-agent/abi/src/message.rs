@@ -147,6 +147,70 @@ pub enum HostMessage {
         /// The connection.
         flow: Flow,
     },
+    /// The guest's kernel has answered the SYN of this flow, and its answer waits in the valve until the agent gives the flow a slot
+    /// ([`GuestMessage::Bind`]). Only for guests whose kernel has the TCP connections.
+    Opening {
+        /// The connection.
+        flow: Flow,
+        /// What both SYNs said.
+        numbers: OpeningNumbers,
+    },
+}
+
+/// What a connection's SYN and its answer agreed on, as both passed the network device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct OpeningNumbers {
+    /// Initial sequence number of the service.
+    pub iss: u32,
+    /// That of the client.
+    pub irs: u32,
+    /// The service's clock for timestamps (RFC 7323) in its SYN; 0 without [`opening_flag::TIMESTAMPS`].
+    pub clock: u32,
+    /// Largest segment that the client takes, bytes.
+    pub mss: u16,
+    /// The client's window in its SYN, which is not scaled.
+    pub window: u16,
+    /// Scale of the client's windows; 0 without [`opening_flag::SCALE`].
+    pub scale_of_client: u8,
+    /// Scale of ours.
+    pub scale_of_service: u8,
+    /// Bits of [`opening_flag`].
+    pub flags: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// Bits of [`OpeningNumbers::flags`]: what both sides have said.
+pub mod opening_flag {
+    /// Selective acknowledgements (RFC 2018).
+    pub const SACK: u8 = 1;
+    /// Window scales (RFC 7323).
+    pub const SCALE: u8 = 2;
+    /// Timestamps (RFC 7323).
+    pub const TIMESTAMPS: u8 = 4;
+}
+
+impl OpeningNumbers {
+    const fn to_words(self) -> [u64; 3] {
+        let sizes = self.mss as u64 | (self.window as u64) << 16;
+        let options = (self.scale_of_client as u64) | (self.scale_of_service as u64) << 8 | (self.flags as u64) << 16;
+        [(self.iss as u64) << 32 | self.irs as u64, self.clock as u64, sizes | options << 32]
+    }
+    const fn from_words(w: [u64; 3]) -> Self {
+        let [numbers, clock, rest] = w;
+        Self {
+            iss: (numbers >> 32) as u32,
+            irs: numbers as u32,
+            clock: clock as u32,
+            mss: rest as u16,
+            window: (rest >> 16) as u16,
+            scale_of_client: (rest >> 32) as u8,
+            scale_of_service: (rest >> 40) as u8,
+            flags: (rest >> 48) as u8,
+            reserved: 0,
+        }
+    }
 }
 
 macro_rules! entry {
@@ -187,6 +251,10 @@ impl From<HostMessage> for RingEntry {
             HostMessage::Discard { slot, incarnation } => entry!(4, slot, incarnation),
             HostMessage::SlotFree { slot, incarnation } => entry!(5, slot, incarnation),
             HostMessage::ConnectionFree { slot, incarnation, flow } => entry!(6, slot, incarnation, flow.to_word()),
+            HostMessage::Opening { flow, numbers } => {
+                let [a, b, c] = numbers.to_words();
+                entry!(7, flow.to_word(), a, b, c)
+            }
         }
     }
 }
@@ -220,7 +288,11 @@ impl RingEntry {
 
     /// Reads an entry as the guest does.
     pub fn host_message(&self) -> Option<HostMessage> {
-        let [a, b, c, ..] = self.word;
+        let [a, b, c, d, ..] = self.word;
+        if self.kind == 7 {
+            let numbers = OpeningNumbers::from_words([b, c, d]);
+            return Some(HostMessage::Opening { flow: Flow::from_word(a), numbers });
+        }
         let slot = slot_of(a)?;
         Some(match self.kind {
             1 => HostMessage::Lease { first_slot: slot, generation: u32::try_from(b).ok()? },
@@ -260,6 +332,20 @@ mod tests {
             HostMessage::Discard { slot, incarnation },
             HostMessage::SlotFree { slot, incarnation },
             HostMessage::ConnectionFree { slot, incarnation, flow },
+            HostMessage::Opening {
+                flow,
+                numbers: OpeningNumbers {
+                    iss: u32::MAX,
+                    irs: 7,
+                    clock: 0x8000_0001,
+                    mss: 1460,
+                    window: 0xfff0,
+                    scale_of_client: 14,
+                    scale_of_service: 9,
+                    flags: opening_flag::SACK | opening_flag::TIMESTAMPS,
+                    reserved: 0,
+                },
+            },
         ] {
             assert_eq!(RingEntry::from(m).host_message(), Some(m));
         }

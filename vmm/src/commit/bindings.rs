@@ -6,6 +6,7 @@
 
 use super::connections::Flows;
 use super::slice_id::SliceId;
+use super::syn_options::SynOptions;
 use super::syn_table::SynTable;
 use escape_abi::message::Flow;
 use escape_abi::meta::CONNECTIONS_MAX;
@@ -106,8 +107,13 @@ impl Bindings {
     }
 
     /// A SYN for a protected port came in by this VMM's tap (or is replayed to the guest).
-    pub fn saw_syn(&mut self, flow: Flow, isn: u32, now: u64) {
-        self.syns.saw(flow, isn, now);
+    pub fn saw_syn(&mut self, flow: Flow, isn: u32, options: SynOptions, now: u64) {
+        self.syns.saw(flow, isn, options, now);
+    }
+
+    /// The SYN of a flow that may be bound now: its sequence number and what it offered.
+    pub fn syn_of(&self, flow: &Flow, now: u64) -> Option<(u32, SynOptions)> {
+        self.syns.get(flow, now)
     }
 
     /// Binds a slice that the guest has just allocated; uses up the flow's SYN and returns its sequence number.
@@ -254,7 +260,7 @@ mod tests {
     fn a_claim_without_a_syn_is_refused() {
         let mut b = Bindings::new(4);
         assert_eq!(b.bind(slice(0, 1), flow(7), 0), Err(BindError::NoSyn { slice: slice(0, 1), port: 7 }));
-        b.saw_syn(flow(7), 99, 0);
+        b.saw_syn(flow(7), 99, SynOptions::default(), 0);
         assert_eq!(b.bind(slice(0, 1), flow(7), 10), Ok(99));
         assert_eq!(b.slice_of(&flow(7)), Some(slice(0, 1)));
         // The SYN is used up: after the slice's end the claim needs another.
@@ -265,10 +271,10 @@ mod tests {
     #[test]
     fn live_flows_and_slots_are_not_bound_again() {
         let mut b = Bindings::new(4);
-        b.saw_syn(flow(1), 1, 0);
-        b.saw_syn(flow(2), 2, 0);
+        b.saw_syn(flow(1), 1, SynOptions::default(), 0);
+        b.saw_syn(flow(2), 2, SynOptions::default(), 0);
         assert!(b.bind(slice(0, 1), flow(1), 0).is_ok());
-        b.saw_syn(flow(1), 1, 0);
+        b.saw_syn(flow(1), 1, SynOptions::default(), 0);
         assert!(matches!(b.bind(slice(1, 1), flow(1), 0), Err(BindError::FlowTaken { .. })));
         assert!(matches!(b.bind(slice(0, 2), flow(2), 0), Err(BindError::SlotTaken { .. })));
         assert!(matches!(b.bind_plugged(slice(0, 2), &first(flow(3))), Err(BindError::SlotTaken { .. })));
@@ -279,11 +285,11 @@ mod tests {
     #[test]
     fn an_incarnation_is_used_once() {
         let mut b = Bindings::new(1);
-        b.saw_syn(flow(1), 1, 0);
+        b.saw_syn(flow(1), 1, SynOptions::default(), 0);
         assert!(b.bind(slice(0, 5), flow(1), 0).is_ok());
         assert!(!b.unbind(slice(0, 4)));
         assert!(b.unbind(slice(0, 5)));
-        b.saw_syn(flow(1), 1, 0);
+        b.saw_syn(flow(1), 1, SynOptions::default(), 0);
         assert!(matches!(b.bind(slice(0, 5), flow(1), 0), Err(BindError::StaleIncarnation { .. })));
         // A slice that moved away and comes back keeps its incarnation; an older one stays out.
         assert!(matches!(b.bind_plugged(slice(0, 4), &first(flow(1))), Err(BindError::StaleIncarnation { .. })));
@@ -293,7 +299,7 @@ mod tests {
     #[test]
     fn connections_of_one_client_share_a_slice() {
         let mut b = Bindings::new(2);
-        (1..5).for_each(|port| b.saw_syn(flow(port), 1, 0));
+        (1..5).for_each(|port| b.saw_syn(flow(port), 1, SynOptions::default(), 0));
         let s = slice(0, 1);
         assert_eq!(b.join(s, 1, flow(2), 0), Err(BindError::NotBound { slice: s }));
         assert!(b.bind(s, flow(1), 0).is_ok());
@@ -302,7 +308,7 @@ mod tests {
         assert_eq!(b.join(s, 2, flow(2), 0), Ok(()), "a refused claim leaves the SYN");
         assert_eq!(b.join(s, 3, flow(9), 0), Err(BindError::NoSyn { slice: s, port: 9 }));
         let stranger = Flow { ip: [10, 0, 0, 8], ..flow(3) };
-        b.saw_syn(stranger, 1, 0);
+        b.saw_syn(stranger, 1, SynOptions::default(), 0);
         assert_eq!(b.join(s, 3, stranger, 0), Err(BindError::OtherClient { slice: s, ip: stranger.ip }));
         assert!(matches!(b.bind(slice(1, 1), flow(2), 0), Err(BindError::FlowTaken { .. })));
         assert_eq!((b.slice_of(&flow(1)), b.slice_of(&flow(2)), b.len()), (Some(s), Some(s), 2));

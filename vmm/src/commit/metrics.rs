@@ -27,6 +27,8 @@ pub struct ValveMetrics {
     pub quarantined: u64,
     /// Bindings refused.
     pub refused_bindings: u64,
+    /// Answers to SYNs that waited for a binding.
+    pub openings: u64,
     /// Frames dropped, by [`DropCause::index`].
     pub dropped: [u64; DropCause::COUNT],
 }

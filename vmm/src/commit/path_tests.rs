@@ -15,7 +15,7 @@ use super::slot_image::Role;
 use super::test_frames::{FrameBuilder, SERVICE_IP, flow};
 use super::test_memory::{TestMemory, meta};
 use super::valve::Valve;
-use super::valve_config::{BreachPolicy, Mode, ValveConfig};
+use super::valve_config::{BreachPolicy, Mode, Rule, ValveConfig};
 use super::verdict::Verdict;
 use crate::memory::slot_memory::SlotMemory;
 use escape_abi::ConnectionNumbers;
@@ -57,6 +57,7 @@ impl Pair {
             unprotected_output: false,
             mode: Mode::Protect,
             limits: HoldLimits::default(),
+            rule: Rule::Generation,
             on_breach: BreachPolicy::Panic,
         });
         let (mut owner, mut standby) = (ImageStore::new(SLOTS).unwrap(), ImageStore::new(SLOTS).unwrap());

@@ -1,5 +1,6 @@
 //! The SYNs that this VMM received itself: the evidence without which no flow is bound.
 
+use super::syn_options::SynOptions;
 use escape_abi::message::Flow;
 use std::collections::{HashMap, VecDeque};
 
@@ -12,6 +13,7 @@ pub const SYN_AGE_MAX_US: u64 = 5_000_000;
 struct SynSeen {
     flow: Flow,
     isn: u32,
+    options: SynOptions,
     at_us: u64,
 }
 
@@ -26,13 +28,20 @@ pub struct SynTable {
 
 impl SynTable {
     /// Remembers a SYN. A repeated SYN of a flow replaces the earlier one.
-    pub fn saw(&mut self, flow: Flow, isn: u32, now: u64) {
+    pub fn saw(&mut self, flow: Flow, isn: u32, options: SynOptions, now: u64) {
         if self.ring.len() >= SYNS_MAX {
             self.drop_oldest();
         }
         let serial = self.first_serial + self.ring.len() as u64;
-        self.ring.push_back(SynSeen { flow, isn, at_us: now });
+        self.ring.push_back(SynSeen { flow, isn, options, at_us: now });
         self.newest_of_flow.insert(flow, serial);
+    }
+
+    /// The SYN of `flow`, if it is young enough: its sequence number and what it offered.
+    pub fn get(&self, flow: &Flow, now: u64) -> Option<(u32, SynOptions)> {
+        let serial = self.newest_of_flow.get(flow)?;
+        let seen = self.ring.get(usize::try_from(serial.checked_sub(self.first_serial)?).ok()?)?;
+        (seen.flow == *flow && now.saturating_sub(seen.at_us) <= SYN_AGE_MAX_US).then_some((seen.isn, seen.options))
     }
 
     /// Uses up the SYN of `flow` and returns its initial sequence number, if it is young enough.
@@ -71,11 +80,13 @@ mod tests {
     #[test]
     fn a_syn_is_good_once_and_for_five_seconds() {
         let mut table = SynTable::default();
-        table.saw(flow(1), 11, 0);
-        table.saw(flow(1), 12, 10);
+        table.saw(flow(1), 11, SynOptions::default(), 0);
+        table.saw(flow(1), 12, SynOptions::default(), 10);
+        assert_eq!(table.get(&flow(1), 5_000_010), Some((12, SynOptions::default())));
+        assert_eq!(table.get(&flow(1), 5_000_011), None);
         assert_eq!(table.take(&flow(1), 5_000_010), Some(12));
         assert_eq!(table.take(&flow(1), 5_000_010), None);
-        table.saw(flow(2), 5, 0);
+        table.saw(flow(2), 5, SynOptions::default(), 0);
         assert_eq!(table.take(&flow(2), SYN_AGE_MAX_US + 1), None);
         assert_eq!(table.take(&flow(3), 0), None);
     }
@@ -84,14 +95,14 @@ mod tests {
     fn a_flood_is_bounded_and_drops_the_oldest() {
         let mut table = SynTable::default();
         for n in 0..SYNS_MAX as u16 + 10 {
-            table.saw(flow(n), u32::from(n), 0);
+            table.saw(flow(n), u32::from(n), SynOptions::default(), 0);
         }
         assert_eq!((table.ring.len(), table.len()), (SYNS_MAX, SYNS_MAX));
         assert_eq!(table.take(&flow(9), 1), None);
         assert_eq!(table.take(&flow(10), 1), Some(10));
         // One flow that repeats itself may push others out, but never grows the table.
         for _ in 0..3 * SYNS_MAX {
-            table.saw(flow(1), 1, 0);
+            table.saw(flow(1), 1, SynOptions::default(), 0);
         }
         assert_eq!((table.ring.len(), table.len()), (SYNS_MAX, 1));
     }

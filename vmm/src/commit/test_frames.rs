@@ -11,6 +11,7 @@ pub struct FrameBuilder {
     ack: u32,
     flags: u8,
     window: u16,
+    options: Vec<u8>,
     payload: Vec<u8>,
 }
 
@@ -31,7 +32,7 @@ impl Default for FrameBuilder {
 
 impl FrameBuilder {
     pub fn new(flow: Flow) -> Self {
-        Self { flow, seq: 100, ack: 200, flags: TcpFlags::ACK, window: 1000, payload: Vec::new() }
+        Self { flow, seq: 100, ack: 200, flags: TcpFlags::ACK, window: 1000, options: Vec::new(), payload: Vec::new() }
     }
     pub fn seq(mut self, seq: u32) -> Self {
         self.seq = seq;
@@ -47,6 +48,11 @@ impl FrameBuilder {
     }
     pub fn window(mut self, window: u16) -> Self {
         self.window = window;
+        self
+    }
+    /// TCP options, whole words.
+    pub fn options(mut self, options: &[u8]) -> Self {
+        self.options = options.to_vec();
         self
     }
     pub fn payload(mut self, payload: &[u8]) -> Self {
@@ -67,7 +73,7 @@ impl FrameBuilder {
         f.extend(to_mac);
         f.extend(from_mac);
         f.extend([0x08, 0x00, 0x45, 0]);
-        f.extend(((40 + self.payload.len()) as u16).to_be_bytes());
+        f.extend(((40 + self.options.len() + self.payload.len()) as u16).to_be_bytes());
         f.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
         f.extend(from.0);
         f.extend(to.0);
@@ -75,9 +81,10 @@ impl FrameBuilder {
         f.extend(to.1.to_be_bytes());
         f.extend(self.seq.to_be_bytes());
         f.extend(self.ack.to_be_bytes());
-        f.extend([0x50, self.flags]);
+        f.extend([((5 + self.options.len() / 4) << 4) as u8, self.flags]);
         f.extend(self.window.to_be_bytes());
         f.extend([0; 4]);
+        f.extend(self.options);
         f.extend(self.payload);
         f
     }

@@ -3,6 +3,8 @@
 //! The valve also knows which slots have output that no capture covers yet: that list is the reason to checkpoint
 //! (commit on output, not on a timer).
 
+mod opening;
+
 use super::bindings::{BindError, Bindings};
 use super::connections::Flows;
 use super::coverage::{Breach, Coverage};
@@ -10,10 +12,12 @@ use super::frame::{Frame, Source, parse};
 use super::frame_pool::FramePool;
 use super::hold_queue::{HeldFrame, HoldQueue};
 use super::metrics::ValveMetrics;
+use super::openings::Openings;
 use super::segment::Segment;
 use super::sequence::near;
 use super::slice_id::SliceId;
-use super::valve_config::{BreachPolicy, Mode, ValveConfig};
+use super::syn_options::SynOptions;
+use super::valve_config::{BreachPolicy, Mode, Rule, ValveConfig};
 use super::verdict::{DropCause, Released, Verdict};
 use crate::memory::slot_memory::SlotMemory;
 use escape_abi::message::Flow;
@@ -39,6 +43,8 @@ struct SliceOutput {
 pub struct Valve {
     config: ValveConfig,
     bindings: Bindings,
+    /// Only under [`Rule::Numbers`].
+    openings: Openings,
     outputs: Vec<SliceOutput>,
     pool: FramePool,
     /// Slots to capture, each once: bounded by the cell's slots.
@@ -57,6 +63,7 @@ impl Valve {
         outputs.resize_with(config.n_slots as usize, SliceOutput::default);
         Self {
             bindings: Bindings::new(config.n_slots),
+            openings: Openings::default(),
             outputs,
             pool: FramePool::new(config.limits.pool_bytes_max()),
             waiting: VecDeque::new(),
@@ -82,15 +89,17 @@ impl Valve {
         self.pool.in_use_bytes()
     }
 
-    /// A SYN came in by this VMM's own interface, or is replayed to its guest: see [`Bindings::saw_syn`].
+    /// A SYN of which the options do not matter came in: see [`Bindings::saw_syn`].
     pub fn saw_syn(&mut self, flow: Flow, isn: u32, now: u64) {
-        self.bindings.saw_syn(flow, isn, now);
+        self.bindings.saw_syn(flow, isn, SynOptions::default(), now);
     }
 
     /// The guest gave a slot to a flow. Take the guest's bindings before its frames: a frame of an unbound flow is dropped.
     pub fn bind(&mut self, slice: SliceId, flow: Flow, now: u64) -> Result<(), BindError> {
         let bound = self.bindings.bind(slice, flow, now).map(|_| ());
-        self.start(slice, bound)
+        self.start(slice, bound)?;
+        self.hold_opening(slice, &flow);
+        Ok(())
     }
 
     /// The guest gave a place in a slice that runs to a flow of the same client.
@@ -165,7 +174,7 @@ impl Valve {
         if !self.config.protected_ports.contains(segment.flow.service_port) {
             return self.unprotected();
         }
-        let slice = self.bindings.slice_of(&segment.flow).ok_or(DropCause::Unbound)?;
+        let Some(slice) = self.bindings.slice_of(&segment.flow) else { return self.keep_opening(frame, segment, now) };
         let output = self.outputs.get_mut(slice.slot as usize).ok_or(DropCause::NoSlot)?;
         if output.quarantined {
             return Err(DropCause::Quarantined);
@@ -177,13 +186,19 @@ impl Valve {
                 return Err(DropCause::Horizon);
             }
             if output.queue.is_empty() && need <= committed.generation {
-                if let Err(breach) = committed.check(segment) {
-                    self.breached = Some((slice, breach));
-                    self.breach(slice, breach);
-                    return Err(DropCause::Quarantined);
+                match (committed.check(segment), self.config.rule) {
+                    (Ok(()), _) => {
+                        self.metrics.sent_at_once += 1;
+                        return Ok(Verdict::Send);
+                    }
+                    (Err(breach), Rule::Generation) => {
+                        self.breached = Some((slice, breach));
+                        self.breach(slice, breach);
+                        return Err(DropCause::Quarantined);
+                    }
+                    // The program has not read that yet; the commit in which it has will say so.
+                    (Err(_), Rule::Numbers) => {}
                 }
-                self.metrics.sent_at_once += 1;
-                return Ok(Verdict::Send);
             }
         }
         self.hold(frame, segment, slice, need, now)
@@ -205,15 +220,20 @@ impl Valve {
         let cost = FramePool::cost_of(frame.len()).ok_or(DropCause::Unparsable)?;
         self.config.limits.admit(output.queue.load(), self.pool.in_use_bytes(), cost, ending)?;
         let buffer = self.pool.take(frame).ok_or(DropCause::VmQuota)?;
-        output.queue.push(HeldFrame { buffer, segment: *segment, need, since_us: now });
-        output.need_max = output.need_max.max(need);
+        self.push_held(slice, HeldFrame { buffer, segment: *segment, need, since_us: now });
+        Ok(Verdict::Held { slice, need })
+    }
+
+    fn push_held(&mut self, slice: SliceId, frame: HeldFrame) {
+        let Some(output) = self.outputs.get_mut(slice.slot as usize) else { return };
+        output.need_max = output.need_max.max(frame.need);
+        output.queue.push(frame);
         if !output.in_holding {
             output.in_holding = true;
             self.holding.push(slice.slot);
         }
         self.metrics.held += 1;
         self.want_capture_if_needed(slice.slot);
-        Ok(Verdict::Held { slice, need })
     }
 
     /// The next slice whose output waits for a capture. The caller captures it and says
@@ -291,7 +311,7 @@ impl Valve {
         output.committed = Some(frontier);
         while let Some(head) = output.queue.covered_head(frontier.generation) {
             if let Err(breach) = frontier.check(&head.segment) {
-                released.breach = Some(breach);
+                released.breach = (self.config.rule == Rule::Generation).then_some(breach);
                 break;
             }
             send(head.buffer.frame());
@@ -360,13 +380,14 @@ impl Valve {
     pub fn expire(&mut self, now: u64) -> u64 {
         let limit = now.saturating_sub(self.config.limits.hold_age_us_max);
         let mut dropped = 0;
-        let Self { outputs, holding, pool, .. } = self;
+        let Self { outputs, holding, pool, openings, .. } = self;
         holding.retain(|slot| {
             let Some(output) = outputs.get_mut(*slot as usize) else { return false };
             dropped += output.queue.expire(limit, pool);
             output.in_holding = !output.queue.is_empty();
             output.in_holding
         });
+        dropped += openings.expire(now, pool);
         self.metrics.expired += dropped;
         dropped
     }

@@ -12,6 +12,17 @@ pub enum Mode {
     PassThrough,
 }
 
+/// When a commit covers a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rule {
+    /// By its generation: the slice's TCP state is in its slot, so a frame that contradicts the committed numbers is a breach.
+    #[default]
+    Generation,
+    /// By its generation and its numbers: the guest's kernel has the TCP state. It acknowledges bytes before the program has read
+    /// them, so a frame waits until the committed state has what it acknowledges and what it carries.
+    Numbers,
+}
+
 /// What to do when a frame contradicts the committed state (invariant I1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreachPolicy {
@@ -36,6 +47,8 @@ pub struct ValveConfig {
     pub mode: Mode,
     /// How much may be held.
     pub limits: HoldLimits,
+    /// When a commit covers a frame.
+    pub rule: Rule,
     /// What to do about a breach.
     pub on_breach: BreachPolicy,
 }

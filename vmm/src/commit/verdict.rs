@@ -2,6 +2,8 @@
 
 use super::coverage::Breach;
 use super::slice_id::SliceId;
+use escape_abi::OpeningNumbers;
+use escape_abi::message::Flow;
 use thiserror::Error;
 
 /// What becomes of a frame.
@@ -18,6 +20,13 @@ pub enum Verdict {
     Send,
     /// Unprotected output, allowed: the caller sends it now.
     PassUnprotected,
+    /// A kernel's answer to a SYN, which waits for a binding of its flow: the agent must be told.
+    Opening {
+        /// The connection.
+        flow: Flow,
+        /// What both sides said.
+        numbers: OpeningNumbers,
+    },
     /// Not sent, ever.
     Dropped(DropCause),
 }

@@ -165,6 +165,8 @@ impl<H: Host> Server<H> {
             HostMessage::Discard { slot, incarnation } => self.discard(slot, incarnation),
             HostMessage::SlotFree { slot, incarnation } => self.slot_free(slot, incarnation),
             HostMessage::ConnectionFree { slot, incarnation, flow } => self.connection_free(slot, incarnation, flow),
+            // Of kernels that have the TCP connections; here smoltcp answers a SYN when its slot is bound.
+            HostMessage::Opening { .. } => {}
         }
     }
 

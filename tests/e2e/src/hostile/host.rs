@@ -6,7 +6,7 @@ use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::message::Flow;
 use escape_vmm::commit::quota::HoldLimits;
 use escape_vmm::commit::{
-    BreachPolicy, CaptureLimits, Capturer, ImageStore, Mode, ProtectedPorts, SliceId, Valve, ValveConfig,
+    BreachPolicy, CaptureLimits, Capturer, ImageStore, Mode, ProtectedPorts, Rule, SliceId, Valve, ValveConfig,
 };
 use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestExit, GuestImage, Vm, VmConfig};
 use std::borrow::Cow;
@@ -78,6 +78,7 @@ impl Host {
             unprotected_output: false,
             mode: Mode::Protect,
             limits: HoldLimits::default(),
+            rule: Rule::Generation,
             on_breach: BreachPolicy::Quarantine,
         });
         let mut host = Self {
