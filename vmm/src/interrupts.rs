@@ -73,8 +73,12 @@ impl Interrupt {
         let _ = self.0.write(1);
     }
 
-    /// How often it was raised since the last look; for tests, in which no KVM consumes the events.
-    #[cfg(test)]
+    /// The event behind a line that KVM does not listen to.
+    pub fn event(&self) -> &EventFd {
+        &self.0
+    }
+
+    /// How often it was raised since the last look; for lines that KVM does not listen to.
     pub fn raised(&self) -> u64 {
         self.0.read().unwrap_or(0)
     }
@@ -96,7 +100,7 @@ pub struct Interrupts {
     pub net: Interrupt,
     /// virtio-rng.
     pub rng: Interrupt,
-    /// The control ring.
+    /// The control ring. By pins KVM does not listen to it: such a guest has no driver for it, and is woken in another way.
     pub control: Interrupt,
     /// Nudges.
     pub nudge: Interrupt,
@@ -138,7 +142,12 @@ impl Interrupts {
         Ok(Self {
             net: of_device(device::NET as u32, "virtio-net")?,
             rng: of_device(device::RNG as u32, "virtio-rng")?,
-            control: line(2, "control")?,
+            control: match wiring {
+                Wiring::Messages => line(2, "control")?,
+                Wiring::Pins => {
+                    Interrupt::new().map_err(|source| InterruptError::EventFd { what: "control", source })?
+                }
+            },
             nudge: line(3, "nudge")?,
             serial: connect(vm, SERIAL_PIN, "serial")?,
             stock: stock_pins.map(|pin| connect(vm, pin, "a stock guest's device")).collect::<Result<_, _>>()?,

@@ -51,6 +51,8 @@ pub struct VmFds {
     pub tap: Option<RawFd>,
     /// Frames of the ingress mirror: [`Net::mirror_read`].
     pub mirror: Option<RawFd>,
+    /// Messages for a guest that no interrupt tells of them: [`Vm::take_wake`], then wake it.
+    pub wake: Option<RawFd>,
 }
 
 /// A VM. All methods are for one thread, the I/O thread; vCPUs have their own.
@@ -65,6 +67,8 @@ pub struct Vm {
     stock: StockDevices,
     control: Control,
     nudge: Interrupt,
+    /// The control ring's, of which KVM tells only guests that have a driver for it.
+    wake: Interrupt,
     bus: Arc<Bus>,
     report: Arc<ExitReport>,
     guest: Arc<GuestImage>,
@@ -105,6 +109,7 @@ impl Vm {
             exit: report.event().as_raw_fd(),
             tap: tap.as_ref().map(Tap::raw_fd),
             mirror: mirror.as_ref().map(Tap::raw_fd),
+            wake: (wiring == Wiring::Pins).then(|| interrupts.control.event().as_raw_fd()),
         };
         let control_pages = machine.control_pages();
         Ok(Self {
@@ -112,8 +117,9 @@ impl Vm {
             slots: SlotTable::new(Arc::clone(control_pages), Arc::clone(machine.arena())),
             net: Net::new(Arc::clone(net_transport), tap, mirror),
             rng: Rng::new(Arc::clone(rng_transport)).map_err(io_error("/dev/urandom"))?,
-            control: Control::new(Arc::clone(control_pages), interrupts.control, Arc::clone(&bus.doorbell)),
+            control: Control::new(Arc::clone(control_pages), interrupts.control.clone(), Arc::clone(&bus.doorbell)),
             nudge: interrupts.nudge,
+            wake: interrupts.control.clone(),
             machine,
             bus: Arc::new(bus),
             report,
@@ -166,6 +172,7 @@ impl Vm {
                     memory: self.machine.ram().memory(),
                     ram_bytes: self.machine.ram().bytes(),
                     arena_bytes: u64::from(guest.slots) * SLOT_SIZE as u64,
+                    control_bytes: if guest.slots == 0 { 0 } else { self.machine.control_pages().layout().bytes },
                     devices: &devices,
                 };
                 Ok(linux::load(guest, &place, self.boot_vcpu()?)?)
@@ -239,6 +246,11 @@ impl Vm {
     /// Tells a guest that uses its processor without a sign of life to break off what it is at, if it goes on for long.
     pub fn nudge(&self) {
         self.nudge.raise();
+    }
+
+    /// Whether the guest is to be woken for its messages; true once for each time.
+    pub fn take_wake(&self) -> bool {
+        self.fds.wake.is_some() && self.wake.raised() > 0
     }
 
     /// Processor time that the guest's present life has used, microseconds; `None` when it does not run.

@@ -9,6 +9,7 @@ pub mod control;
 pub mod layout;
 pub mod message;
 pub mod meta;
+pub mod wake;
 pub mod word;
 
 pub use boot::BootParams;

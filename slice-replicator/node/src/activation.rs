@@ -220,7 +220,7 @@ impl Node {
             true
         });
         if let Some((segment, frame)) = syn {
-            self.valve.saw_syn(segment.flow, segment.seq, now);
+            self.valve.saw_syn_frame(&segment, &frame, now);
             self.give_guest(None, &frame);
         }
     }

@@ -4,6 +4,7 @@ use crate::error::NodeError;
 use crate::quota_config::QuotaConfig;
 use escape_abi::layout::{LEASE_SLOTS, SLOTS_MAX};
 use escape_link::pki::ClusterSecrets;
+use escape_vmm::LinuxGuest;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -47,6 +48,9 @@ pub struct NodeConfig {
     /// What the guest runs, an ELF file, the same on all nodes of the cell; none: the image that comes with the program.
     #[serde(default)]
     pub image: Option<PathBuf>,
+    /// A Linux guest instead, read from its image file by who starts the node.
+    #[serde(skip)]
+    pub linux: Option<LinuxGuest>,
     /// The guest's boot command line, at most 255 bytes.
     #[serde(default)]
     pub cmdline: String,

@@ -140,6 +140,7 @@ impl Sources {
             ("sent_at_once", valve.sent_at_once),
             ("passed_unprotected", valve.passed_unprotected),
             ("passed_through", valve.passed_through),
+            ("opening", valve.openings),
         ];
         series(to, Metric::ValveFrames, fates);
         let ends = [("released", valve.released), ("discarded", valve.discarded), ("expired", valve.expired)];

@@ -2,8 +2,10 @@
 
 use escape_engine::Micros;
 
-/// Time between pings, microseconds: an idle guest is woken this often and no more.
-const PING_EVERY_US: u64 = 10_000;
+/// Least time between pings, microseconds: an idle guest is woken this often and no more.
+const PING_EVERY_US_MIN: u64 = 10_000;
+/// Pings within the time that a guest has for an answer.
+const PINGS_PER_TIMEOUT: u64 = 12;
 /// Processor time of the guest behind each nudge, microseconds. A guest that waits for the processor uses none.
 const NUDGE_EVERY_US: u64 = 10_000;
 /// Nudges that a guest gets: it breaks off at the fifth what it is at (`escape_abi::layout::vector::NUDGE`).
@@ -84,7 +86,7 @@ impl GuestWatch {
             return Look::Fine;
         }
         self.number += 1;
-        self.next_at = now + PING_EVERY_US;
+        self.next_at = now + PING_EVERY_US_MIN.max(self.timeout_us / PINGS_PER_TIMEOUT);
         self.asked_at = Some(now);
         (self.nudged_at_processor_us, self.nudges) = (processor_us, 0);
         Look::Ping(self.number)

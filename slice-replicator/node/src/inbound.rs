@@ -41,6 +41,9 @@ impl Node {
 
     fn on_inbound(&mut self, frame: &[u8]) {
         let now = self.now();
+        if let Some(neighbours) = &mut self.neighbours {
+            neighbours.learn(frame);
+        }
         let Self { ingress, groups, valve, slices, .. } = self;
         let bindings = valve.bindings();
         let verdict = ingress.on_inbound(frame, now, |flow| {
@@ -76,7 +79,7 @@ impl Node {
             self.metrics.syn_not_owned += 1;
             return;
         }
-        self.valve.saw_syn(segment.flow, segment.seq, now);
+        self.valve.saw_syn_frame(segment, frame, now);
         self.give_guest(None, frame);
     }
 
@@ -95,6 +98,9 @@ impl Node {
             let got = matches!(read, Ok(Some(_)));
             if got {
                 let now = self.now();
+                if let Some(neighbours) = &mut self.neighbours {
+                    neighbours.learn(&frame);
+                }
                 if self.ingress.mirror_frame(&frame, now) == Inbound::Stored {
                     self.remember_syn_of(&frame, now);
                 }

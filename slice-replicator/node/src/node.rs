@@ -4,12 +4,15 @@ use crate::activation::Activations;
 use crate::bulk_budget::BulkBudget;
 use crate::clock::now_us;
 use crate::commits::Commits;
-use crate::config::{Interface, NodeConfig};
+use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::groups::Groups;
+use crate::guest_image::CellImage;
+use crate::guest_waker::GuestWaker;
 use crate::guest_watch::GuestWatch;
 use crate::heartbeat::{Heartbeat, HeartbeatConfig};
 use crate::metrics::NodeMetrics;
+use crate::neighbours::Neighbours;
 use crate::peers::Peers;
 use crate::rx_backlog::RxBacklog;
 use crate::sabotage::Sabotage;
@@ -31,14 +34,13 @@ use escape_vmm::commit::page_set::PageSet;
 use escape_vmm::commit::protected_ports::ProtectedPorts;
 use escape_vmm::commit::tombstone::Tombstones;
 use escape_vmm::commit::valve::Valve;
-use escape_vmm::commit::valve_config::{BreachPolicy, Mode, ValveConfig};
+use escape_vmm::commit::valve_config::{BreachPolicy, Mode, Rule, ValveConfig};
 use escape_vmm::commit::{Capturer, ImageStore};
-use escape_vmm::{BootParamsSeed, Console, FrameBuf, GuestImage, TapSource, Vm, VmConfig};
+use escape_vmm::{FrameBuf, Vm};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 /// The data thread's state. Its methods are in the modules named after the step that they carry out.
@@ -108,6 +110,10 @@ pub struct Node {
     pub(crate) edge: Upstream,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) guest_watch: GuestWatch,
+    /// What tells a Linux guest of its messages.
+    pub(crate) waker: Option<GuestWaker>,
+    /// Who a Linux guest's clients are on the Ethernet.
+    pub(crate) neighbours: Option<Neighbours>,
     pub(crate) guest_running: bool,
     /// The store says that this life is over; what follows is done as soon as the engine's commands are.
     pub(crate) life_is_over: bool,
@@ -138,12 +144,13 @@ pub(crate) struct Unfinished {
     pub(crate) tap: bool,
     pub(crate) mirror: bool,
     pub(crate) output: bool,
+    pub(crate) stock: bool,
     pub(crate) peers: std::collections::BTreeSet<(u16, u8)>,
 }
 
 impl Unfinished {
     pub(crate) fn any(&self) -> bool {
-        self.tap || self.mirror || self.output || !self.peers.is_empty()
+        self.tap || self.mirror || self.output || self.stock || !self.peers.is_empty()
     }
 }
 
@@ -159,9 +166,10 @@ impl Node {
             tracing::warn!("replication is off: a failure of this node loses its sessions");
         }
         let poll = Poll::new().map_err(NodeError::os("epoll"))?;
-        let image = guest_image(&config)?;
-        let digest = escape_images::digest(&image);
-        let vm = Vm::new(vm_config(&config, image)?)?;
+        let image = CellImage::read(&config)?;
+        let digest = image.digest;
+        let waker = config.linux.as_ref().and_then(|linux| linux.vsock.as_ref()).map(GuestWaker::listen).transpose()?;
+        let vm = Vm::new(image.machine(config.n_slots, &config.tap, config.mirror.as_ref())?)?;
         let service_ip = config.service.ip.octets();
         let ports = ProtectedPorts::new(&[config.service.http_port, config.service.stream_port])
             .ok_or_else(|| NodeError::Config("too many protected ports".into()))?;
@@ -172,6 +180,7 @@ impl Node {
             unprotected_output: false,
             mode: if config.replication { Mode::Protect } else { Mode::PassThrough },
             limits: config.quotas.hold_limits(),
+            rule: if config.linux.is_some() { Rule::Numbers } else { Rule::Generation },
             on_breach: BreachPolicy::Quarantine,
         });
         let images = ImageStore::new(config.n_slots).map_err(|e| NodeError::Config(e.to_string()))?;
@@ -234,6 +243,8 @@ impl Node {
             edge: Upstream::new(Role::Edge, config.edge, tokens::EDGE),
             heartbeat,
             guest_watch: GuestWatch::new(config.timing.guest_timeout_ms * 1000),
+            waker,
+            neighbours: config.linux.as_ref().map(|_| Neighbours::default()),
             guest_running: false,
             life_is_over: false,
             wants_restart: false,
@@ -260,7 +271,8 @@ impl Node {
     pub(crate) fn register(&mut self) -> Result<(), NodeError> {
         let registry = self.poll.registry();
         let vm = self.vm.fds();
-        let fds: [(Option<RawFd>, mio::Token); 7] = [
+        let fds: [(Option<RawFd>, mio::Token); 8] = [
+            (vm.wake, tokens::WAKE),
             (Some(vm.tx_kick), tokens::TX_KICK),
             (Some(vm.doorbell), tokens::DOORBELL),
             (Some(vm.exit), tokens::GUEST_EXIT),
@@ -275,6 +287,14 @@ impl Node {
                     .register(&mut SourceFd(&fd), token, Interest::READABLE)
                     .map_err(NodeError::os("register a descriptor of the VM"))?;
             }
+        }
+        for fd in self.vm.stock().fds() {
+            registry
+                .register(&mut SourceFd(&fd), tokens::STOCK, Interest::READABLE)
+                .map_err(NodeError::os("register a device of the guest"))?;
+        }
+        if let Some(waker) = &mut self.waker {
+            waker.register(registry, tokens::WAKER).map_err(NodeError::os("register the guest's waker"))?;
         }
         self.listener.register(registry, tokens::LISTENER).map_err(NodeError::os("register the listener"))
     }
@@ -294,76 +314,9 @@ fn parse_broken(config: &NodeConfig) -> Result<Option<Mutant>, NodeError> {
     Ok(broken)
 }
 
-fn guest_image(config: &NodeConfig) -> Result<Cow<'static, [u8]>, NodeError> {
-    match &config.image {
-        None => Ok(escape_images::freestanding().into()),
-        Some(path) => match std::fs::read(path) {
-            Ok(image) => Ok(image.into()),
-            Err(source) => Err(NodeError::Image { path: path.clone(), source }),
-        },
-    }
-}
-
 /// New connections of a client come to the group of its slice.
 const fn place_by(config: &NodeConfig) -> PlaceBy {
     if config.service.slice_per_client { PlaceBy::Client } else { PlaceBy::Flow }
-}
-
-fn vm_config(config: &NodeConfig, image: Cow<'static, [u8]>) -> Result<VmConfig, NodeError> {
-    Ok(VmConfig {
-        ram_bytes: u64::from(config.ram_mib) << 20,
-        n_slots: config.n_slots,
-        guest: GuestImage::Freestanding {
-            params: BootParamsSeed {
-                image_id: escape_images::image_id(&image),
-                node: u32::from(config.id),
-                ip: config.service.ip.octets(),
-                mac: config.service.mac,
-                http_port: config.service.http_port,
-                stream_port: config.service.stream_port,
-                idle_timeout_s: config.service.idle_timeout_s,
-                slice_per_client: config.service.slice_per_client,
-                cmdline: config.cmdline.clone(),
-            },
-            image,
-        },
-        tap: Some(tap_source(&config.tap)?),
-        mirror: config.mirror.as_ref().map(tap_source).transpose()?,
-        console: Console::new(Box::new(std::io::stderr())),
-        virtio_console: Console::none(),
-    })
-}
-
-fn tap_source(interface: &Interface) -> Result<TapSource, NodeError> {
-    match interface {
-        Interface::Name(name) => {
-            warn_if_missing(name);
-            Ok(TapSource::Name(name.clone()))
-        }
-        Interface::Fd(fd) if *fd > 2 => {
-            // The inherited descriptor itself stays open: a node that starts over finds it again.
-            // SAFETY: takes no pointers; a number that is no descriptor is refused by the kernel.
-            let own = unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, 3) };
-            if own < 0 {
-                let source = std::io::Error::last_os_error();
-                return Err(NodeError::Os { what: "duplicate an inherited tap descriptor", source });
-            }
-            // SAFETY: the descriptor was just made and is owned by nobody else.
-            Ok(TapSource::Inherited(unsafe { OwnedFd::from_raw_fd(own) }))
-        }
-        Interface::Fd(fd) => Err(NodeError::Config(format!("descriptor {fd} cannot be a tap"))),
-    }
-}
-
-/// A tap that is only made now is bridged to nothing: clients' frames will not come.
-fn warn_if_missing(name: &str) {
-    let known = std::ffi::CString::new(name).is_ok_and(|name| {
-        // SAFETY: the name is a C string, which the call only reads.
-        unsafe { libc::if_nametoindex(name.as_ptr()) != 0 }
-    });
-    if !known {
-        tracing::warn!(tap = name, "there is no such interface: it is made now and gone with this process");
-    }
 }
 
 fn heartbeat_config(config: &NodeConfig) -> HeartbeatConfig {

@@ -49,6 +49,10 @@ impl Node {
             // The binding of a new flow was written before its first frame, so look at the ring again after the take.
             let all_read = self.on_guest_messages();
             let now = self.now();
+            if let Some(answer) = self.neighbours.as_ref().and_then(|n| n.answer(&frame)) {
+                self.give_guest(None, &answer);
+                continue;
+            }
             match self.valve.submit(&frame, self.vm.slots(), now) {
                 Verdict::Send | Verdict::PassUnprotected => {
                     self.stages.output(now);
@@ -57,6 +61,9 @@ impl Node {
                 Verdict::Held { slice, .. } => {
                     self.stages.output(now);
                     self.commits.held(slice.slot, now);
+                }
+                Verdict::Opening { flow, numbers } => {
+                    self.vm.control().send(HostMessage::Opening { flow, numbers });
                 }
                 Verdict::Dropped(DropCause::Quarantined) => self.on_breach_of_submitted(),
                 Verdict::Dropped(_) => {}
@@ -191,12 +198,16 @@ impl Node {
         self.quarantine(slice, &error.to_string());
     }
 
-    /// State changed without output: capture within `max_staleness`.
+    /// State changed without output: capture within `max_staleness`. At once, if output waits: a kernel's frames wait for what the
+    /// program has read or written meanwhile.
     pub(crate) fn note_changed(&mut self, slot: u32) {
         if !self.config.replication {
             return;
         }
         if let Some(owned) = self.slices.at(slot) {
+            if self.valve.held_frames(slot) > 0 {
+                return self.valve.want_capture(vmm_slice(owned.id));
+            }
             let due = self.now() + self.config.timing.max_staleness_ms * 1000;
             self.stale.push(due, owned.id);
         }

@@ -118,6 +118,13 @@ impl Node {
             tokens::ORCHESTRATOR => self.on_orchestrator(event)?,
             tokens::EDGE => self.on_edge(event),
             tokens::OPERATOR => self.on_operator(),
+            // Looked at in every turn.
+            tokens::WAKE | tokens::STOCK => {}
+            tokens::WAKER => {
+                if let Some(waker) = &mut self.waker {
+                    waker.accept();
+                }
+            }
             token if self.listener.tokens().contains(&token.0) => self.on_listener(event),
             token => {
                 if let Some((node, channel)) = tokens::peer_of(token) {
@@ -163,5 +170,11 @@ impl Node {
             self.vm.control().kick();
         }
         self.vm.control().notify();
+        if let Some(waker) = &mut self.waker {
+            if self.vm.take_wake() {
+                waker.wake();
+            }
+            self.unfinished.stock = self.vm.stock().service();
+        }
     }
 }

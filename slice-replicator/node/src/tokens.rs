@@ -22,6 +22,12 @@ pub const ORCHESTRATOR: Token = Token(7);
 pub const EDGE: Token = Token(8);
 /// Commands on standard input.
 pub const OPERATOR: Token = Token(9);
+/// The control ring has something for a guest without an interrupt for it.
+pub const WAKE: Token = Token(10);
+/// Devices of a stock guest have something to do.
+pub const STOCK: Token = Token(11);
+/// The agent of a Linux guest calls to be woken.
+pub const WAKER: Token = Token(12);
 /// Links to peers: `PEER0 + 2 * node + channel`.
 pub const PEER0: usize = 32;
 /// The listener and its pending handshakes.

@@ -54,21 +54,26 @@ fn freestanding(file: ImageFile) -> Result<SoloConfig, CommandError> {
     })
 }
 
-fn linux(file: LinuxFile) -> Result<SoloConfig, CommandError> {
+/// A Linux guest as its image file says, with the files that it names.
+pub(super) fn linux_guest(file: &LinuxFile) -> Result<LinuxGuest, CommandError> {
     let initrd = if file.initrd.as_os_str().is_empty() { Vec::new() } else { read(&file.initrd)? };
-    let disks = file.disks.into_iter().map(|d| DiskConfig { path: d.path, read_only: d.read_only }).collect();
-    let guest = LinuxGuest {
+    let disks = file.disks.iter().map(|d| DiskConfig { path: d.path.clone(), read_only: d.read_only }).collect();
+    let vsock = VsockConfig { cid: file.vsock_cid, socket: file.vsock.clone() };
+    Ok(LinuxGuest {
         kernel: read(&file.kernel)?,
         initrd,
-        cmdline: file.cmdline,
+        cmdline: file.cmdline.clone(),
         mac: file.mac.0,
         vcpus: file.vcpus,
         slots: file.slots,
         disks,
-        vsock: (!file.vsock.as_os_str().is_empty()).then_some(VsockConfig { cid: file.vsock_cid, socket: file.vsock }),
-    };
+        vsock: (!file.vsock.as_os_str().is_empty()).then_some(vsock),
+    })
+}
+
+fn linux(file: LinuxFile) -> Result<SoloConfig, CommandError> {
     Ok(SoloConfig {
-        guest: GuestImage::Linux(guest),
+        guest: GuestImage::Linux(linux_guest(&file)?),
         ram_mib: file.ram_mib,
         n_slots: file.slots.max(SLOTS_MIN),
         tap: name(file.tap),

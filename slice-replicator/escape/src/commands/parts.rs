@@ -1,7 +1,8 @@
 //! `escape node`, `escape edge`, `escape orchestrator`: the parts of a cell, each a process.
 
-use super::CommandError;
+use super::{CommandError, boot};
 use crate::cli::PartArgs;
+use crate::config::{LinuxFile, is_linux_file};
 use crate::exit::Exit;
 use escape_node::{Ended, Node, NodeConfig, NodeError};
 use escape_orchestrator::{EdgeProcessConfig, OrchestratorProcessConfig, OutputPlace};
@@ -15,6 +16,14 @@ pub fn node(args: &PartArgs) -> Result<Exit, CommandError> {
     log_to_stderr();
     let mut config: NodeConfig = read(&args.config)?;
     config.image = config.image.map(|image| beside(&args.config, &image));
+    if let Some(image) = config.image.take_if(|image| is_linux_file(image)) {
+        let mut file = LinuxFile::read(&image)?;
+        if file.vsock.as_os_str().is_empty() {
+            // The agent of a cell's guest is woken by it.
+            file.vsock = beside(&args.config, Path::new("guest.vsock"));
+        }
+        config.linux = Some(boot::linux_guest(&file)?);
+    }
     let ended = config.check().and_then(|()| Node::new(config)?.run()).map_err(|e| match e {
         NodeError::Config(cause) => CommandError::PartConfig { path: args.config.clone(), cause },
         other => part("node", &other),

@@ -73,6 +73,7 @@ impl ReplicationFile {
     pub fn node_config(&self, node: &NodeEntry, secrets: ClusterSecrets) -> NodeConfig {
         let others = self.nodes.iter().filter(|other| other.id != node.id).map(|other| other.heartbeat);
         NodeConfig {
+            linux: None,
             id: node.id,
             host: node.host.clone(),
             listen: node.control,

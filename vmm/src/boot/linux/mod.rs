@@ -34,7 +34,7 @@ pub struct LinuxGuest {
     pub vcpus: u8,
     /// Its disks, in order: `vda`, `vdb` and so on.
     pub disks: Vec<DiskConfig>,
-    /// Slots of the arena that the guest sees, all leased: a multiple of 64; 0: it sees none.
+    /// Slots of the arena that the guest sees: a multiple of 64; 0: it sees none, and no control pages.
     pub slots: u32,
     /// Streams between host and guest; `None`: no such device.
     pub vsock: Option<VsockConfig>,
@@ -55,6 +55,8 @@ pub struct Place<'a> {
     pub ram_bytes: u64,
     /// Size of the arena that the kernel is told of.
     pub arena_bytes: u64,
+    /// Size of the control pages that the kernel is told of.
+    pub control_bytes: u64,
     /// Numbers of the virtio-mmio devices.
     pub devices: &'a [u64],
 }

@@ -5,7 +5,7 @@ use super::acpi::{TABLES_AT, TABLES_BYTES};
 use super::error::LinuxError;
 use super::kernel::Loaded;
 use super::write as write_bytes;
-use escape_abi::layout::ARENA_BASE;
+use escape_abi::layout::{ARENA_BASE, CONTROL_BASE};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
 use vm_memory::{ByteValued, GuestMemoryMmap};
 
@@ -21,7 +21,7 @@ const HIGH_BEGIN: u64 = 0x10_0000;
 const E820_RAM: u32 = 1;
 const E820_ACPI: u32 = 3;
 /// Linux's own: memory of some purpose of its own, which is not the kernel's to use (arch/x86/include/asm/e820/types.h). It
-/// becomes a device, `/dev/dax0.0`.
+/// becomes devices, `/dev/dax0.0` and so on.
 const E820_SOFT_RESERVED: u32 = 0xefff_ffff;
 /// "Undefined boot loader", and "the kernel is loaded high".
 const LOADER: u8 = 0xff;
@@ -60,6 +60,7 @@ pub fn write(
         (0, LOW_END, E820_RAM),
         (TABLES_AT, TABLES_BYTES, E820_ACPI),
         (HIGH_BEGIN, place.ram_bytes.saturating_sub(HIGH_BEGIN), E820_RAM),
+        (CONTROL_BASE, place.control_bytes, E820_SOFT_RESERVED),
         (ARENA_BASE, place.arena_bytes, E820_SOFT_RESERVED),
     ];
     let map = map.into_iter().filter(|(_, size, _)| *size > 0);
