@@ -13,7 +13,9 @@ mod error;
 mod freeze;
 mod restore;
 mod socket;
+mod watch;
 
 pub use capsule::{QUEUE_BYTES_MAX, TcpCapsule, TcpOptions, Window};
 pub use error::{DecodeError, TcpError};
 pub use freeze::Frozen;
+pub use watch::{is_closed, outstanding, silence};

@@ -9,7 +9,7 @@
 //! | [`machine`] | start, descriptor tables, interrupts, exceptions, calls into ring 0, stacks, page protection, APIC timer |
 //! | [`runtime`] | heap, memory functions, clock, log, panic and fault handling, crash codes |
 //! | [`virtio`] | virtio-mmio transport, split virtqueues, network and entropy devices |
-//! | [`control`] | guest's side of the control pages: both rings, signs of life |
+//! | `control` | guest's side of the control pages: both rings, signs of life |
 //! | [`serve`] | the main loop of the session server image |
 //!
 //! An image is a small binary that names its main function and its recovery with [`image!`](crate::image).
@@ -17,7 +17,8 @@
 
 extern crate alloc;
 
-pub mod control;
+pub use escape_control as control;
+
 #[cfg(not(test))]
 pub mod machine;
 pub mod memory_map;

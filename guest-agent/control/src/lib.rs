@@ -2,6 +2,7 @@
 //!
 //! Bound of each ring: [`RING_ENTRIES`]. When the guest→host ring is full, [`GuestRing::send`] says so and the caller
 //! keeps the message; the host→guest ring is bounded by the host.
+#![cfg_attr(not(test), no_std)]
 
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use escape_abi::control::{CONTROL_MAGIC, RING_ENTRIES};

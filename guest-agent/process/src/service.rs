@@ -1,0 +1,158 @@
+//! A process that serves slices.
+
+use crate::channel::{Channel, Message, PORTS_MAX, Received, SOCKET_PATH, VERSION};
+use crate::connection::Connection;
+use crate::devices::Device;
+use crate::{ProcessError, SliceMemory};
+use escape_abi::message::{Flow, refusal};
+use escape_capsule::SliceKey;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// The agent answers within this, or is taken for gone.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// What the agent asks of the process.
+#[derive(Debug)]
+pub enum Upcall {
+    /// A slice goes on here: serve it, and work on it once now.
+    Plugged(Connection),
+    /// A slice is not this process's any more: [`Connection::forget`] it.
+    Discarded(SliceKey),
+}
+
+/// The process's tie to the agent.
+#[derive(Debug)]
+pub struct Service {
+    agent: Channel,
+    memory: SliceMemory,
+    /// What came while an answer was waited for. Bounded by the slots of the arena.
+    waiting: VecDeque<Received>,
+}
+
+impl Service {
+    /// Registers this process for its ports, at most four.
+    ///
+    /// # Errors
+    /// There is no agent, or this is no guest of a cell.
+    pub fn register(ports: &[u16]) -> Result<Self, ProcessError> {
+        Self::register_at(Path::new(SOCKET_PATH), ports)
+    }
+
+    /// The same with an agent at another place.
+    ///
+    /// # Errors
+    /// As for [`Self::register`].
+    pub fn register_at(path: &Path, ports: &[u16]) -> Result<Self, ProcessError> {
+        let agent = Channel::connect(path)?;
+        let (memory, agent) = hello(agent, ports, |control, arena| SliceMemory::map(&control, &arena))?;
+        Ok(Self { agent, memory, waiting: VecDeque::new() })
+    }
+
+    /// The same over a connected channel, with memory that is mapped already: for tests.
+    ///
+    /// # Errors
+    /// As for [`Self::register`].
+    pub fn over(agent: Channel, memory: SliceMemory, ports: &[u16]) -> Result<Self, ProcessError> {
+        let (memory, agent) = hello(agent, ports, |_, _| Ok(memory))?;
+        Ok(Self { agent, memory, waiting: VecDeque::new() })
+    }
+
+    /// A connection that was accepted on one of the ports becomes a slice.
+    ///
+    /// # Errors
+    /// The agent has no slice for it: it did not come through the cell's edge, or all slots are taken. The connection is dropped.
+    pub fn adopt(&mut self, stream: TcpStream) -> Result<Connection, ProcessError> {
+        let flow = flow_of(&stream)?;
+        let socket = OwnedFd::from(stream);
+        self.agent.send(Message::Adopt { flow }, &[socket.as_fd()])?;
+        loop {
+            let Some(received) = self.agent.receive(true)? else { return Err(ProcessError::Protocol) };
+            match received.message {
+                Message::Adopted { slice } => {
+                    return Connection::new(slice, self.memory, socket, false, self.agent.clone());
+                }
+                Message::NotAdopted { .. } => {
+                    let peer = format!("{}:{}", std::net::Ipv4Addr::from(flow.ip), flow.port);
+                    return Err(ProcessError::NotAdopted { peer, why: "the agent knows no slice of it" });
+                }
+                _ => self.waiting.push_back(received),
+            }
+        }
+    }
+
+    /// The next of what the agent asks; `None`: nothing now. The descriptor is readable when there is something.
+    ///
+    /// # Errors
+    /// The agent is gone.
+    pub fn upcall(&mut self) -> Result<Option<Upcall>, ProcessError> {
+        loop {
+            let next = match self.waiting.pop_front() {
+                Some(received) => Some(received),
+                None => self.agent.receive(false)?,
+            };
+            let Some(Received { message, descriptors }) = next else { return Ok(None) };
+            match message {
+                Message::Plug { slice } => {
+                    if let Some(connection) = self.plug(slice, descriptors)? {
+                        return Ok(Some(Upcall::Plugged(connection)));
+                    }
+                }
+                Message::Discard { slice } => return Ok(Some(Upcall::Discarded(slice))),
+                _ => return Err(ProcessError::Protocol),
+            }
+        }
+    }
+
+    fn plug(&self, slice: SliceKey, descriptors: Vec<OwnedFd>) -> Result<Option<Connection>, ProcessError> {
+        let socket = descriptors.into_iter().next().ok_or(ProcessError::Protocol)?;
+        let (connection, status) = match Connection::new(slice, self.memory, socket, true, self.agent.clone()) {
+            Ok(connection) => (Some(connection), 0),
+            Err(_) => (None, refusal::BAD_HEADER),
+        };
+        self.agent.send(Message::Plugged { slice, status }, &[])?;
+        Ok(connection)
+    }
+}
+
+impl AsFd for Service {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.agent.as_fd()
+    }
+}
+
+fn hello(
+    agent: Channel,
+    ports: &[u16],
+    map: impl FnOnce(Device, Device) -> Result<SliceMemory, ProcessError>,
+) -> Result<(SliceMemory, Channel), ProcessError> {
+    let mut all = [0; PORTS_MAX];
+    all.iter_mut().zip(ports).for_each(|(to, from)| *to = *from);
+    agent.patience(ANSWER_MAX)?;
+    agent.send(Message::Hello { version: VERSION, ports: all }, &[])?;
+    let Some(Received { message: Message::Welcome { control_bytes, arena_bytes }, descriptors }) =
+        agent.receive(true)?
+    else {
+        return Err(ProcessError::Protocol);
+    };
+    let mut files = descriptors.into_iter().map(File::from);
+    let (Some(control), Some(arena)) = (files.next(), files.next()) else { return Err(ProcessError::Protocol) };
+    let bytes = |bytes: u64| usize::try_from(bytes).map_err(|_| ProcessError::Protocol);
+    let memory = map(Device::of(control, bytes(control_bytes)?), Device::of(arena, bytes(arena_bytes)?))?;
+    Ok((memory, agent))
+}
+
+/// Who is at both ends.
+fn flow_of(stream: &TcpStream) -> Result<Flow, ProcessError> {
+    let (peer, local) = (stream.peer_addr(), stream.local_addr());
+    match (peer.map_err(ProcessError::call("getpeername"))?, local.map_err(ProcessError::call("getsockname"))?) {
+        (SocketAddr::V4(peer), SocketAddr::V4(local)) => {
+            Ok(Flow { ip: peer.ip().octets(), port: peer.port(), service_port: local.port() })
+        }
+        (peer, _) => Err(ProcessError::NotAdopted { peer: peer.to_string(), why: "it is not over IPv4" }),
+    }
+}

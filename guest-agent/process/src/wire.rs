@@ -1,0 +1,134 @@
+//! The kernel's socket of a slice: bytes between it and the slice's buffers.
+
+use crate::slot::layout::{RX_AT, RX_SIZE, TX_AT, TX_SIZE};
+use crate::{ProcessError, SlotState, tcp_flag};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Room in the kernel for output, bytes: less than the slice's ring, so that a full ring always has something that waits for the
+/// kernel to have room, which it tells.
+const SEND_ROOM: usize = 24 << 10;
+
+/// The socket, and how far it is.
+#[derive(Debug)]
+pub struct Wire {
+    socket: OwnedFd,
+    /// Bytes of the slice's output that the kernel has been given.
+    sent: u64,
+    shut: bool,
+}
+
+/// What came of talking to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Bytes went, perhaps none.
+    Open(usize),
+    /// The connection is broken.
+    Broken,
+}
+
+impl Wire {
+    /// A connection, of whose output the kernel has had so many bytes.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn new(socket: OwnedFd, sent: u64) -> Result<Self, ProcessError> {
+        rustix::io::ioctl_fionbio(&socket, true).map_err(ProcessError::call("FIONBIO"))?;
+        sockopt::set_tcp_nodelay(&socket, true).map_err(ProcessError::call("TCP_NODELAY"))?;
+        sockopt::set_socket_send_buffer_size(&socket, SEND_ROOM).map_err(ProcessError::call("SO_SNDBUF"))?;
+        Ok(Self { socket, sent, shut: false })
+    }
+
+    /// Bytes of the output that the kernel has.
+    pub const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Reads what has come into the input buffer. Returns the bytes.
+    ///
+    /// # Safety
+    /// `slot` is the address of the slice's slot, and `state` the one reference into it.
+    pub unsafe fn fill(&self, slot: *mut u8, state: &mut SlotState) -> Flow {
+        let tcp = &mut state.tcp;
+        // SAFETY: inside the slot by the layout; nobody else looks at the buffer while the caller has the slice.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(slot.add(RX_AT), RX_SIZE) };
+        make_room(buffer, &mut tcp.input_start, &mut tcp.input_end);
+        let mut total = 0;
+        while !tcp.is(tcp_flag::END_READ) {
+            let room = buffer.get_mut(tcp.input_end as usize..).unwrap_or_default();
+            if room.is_empty() {
+                break;
+            }
+            match rustix::net::recv(&self.socket, room, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => tcp.flags |= tcp_flag::END_READ,
+                Ok((_, n)) => {
+                    tcp.input_end += n as u32;
+                    tcp.read += n as u64;
+                    total += n;
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => return Flow::Broken,
+            }
+        }
+        Flow::Open(total)
+    }
+
+    /// Gives the kernel what it has room for of the output. Returns the bytes.
+    ///
+    /// # Safety
+    /// As for [`Self::fill`].
+    pub unsafe fn flush(&mut self, slot: *const u8, state: &SlotState) -> Flow {
+        // SAFETY: as in `fill`; only read.
+        let ring = unsafe { std::slice::from_raw_parts(slot.add(TX_AT), TX_SIZE) };
+        let mut total = 0;
+        while self.sent < state.tcp.written {
+            let at = (self.sent % TX_SIZE as u64) as usize;
+            let left = usize::try_from(state.tcp.written - self.sent).unwrap_or(0);
+            let piece = ring.get(at..).unwrap_or_default();
+            let piece = piece.get(..left.min(piece.len())).unwrap_or_default();
+            match rustix::net::send(&self.socket, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    self.sent += n as u64;
+                    total += n;
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => return Flow::Broken,
+            }
+        }
+        let at_end = self.sent == state.tcp.written && state.tcp.is(tcp_flag::END_WRITTEN);
+        if at_end && !std::mem::replace(&mut self.shut, at_end) {
+            // A connection that is gone has no end to send.
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        }
+        Flow::Open(total)
+    }
+
+    /// Forgets output that the client has acknowledged.
+    pub fn trim(&self, state: &mut SlotState) {
+        if state.tcp.unacknowledged() == 0 {
+            return;
+        }
+        let Ok(outstanding) = escape_tcp::outstanding(self.as_fd()) else { return };
+        let acknowledged = self.sent.saturating_sub(outstanding as u64);
+        state.tcp.acknowledged = state.tcp.acknowledged.max(acknowledged.min(state.tcp.written));
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Moves unconsumed input to the buffer's start if that makes room where there is little.
+fn make_room(buffer: &mut [u8], start: &mut u32, end: &mut u32) {
+    if *start == *end {
+        (*start, *end) = (0, 0);
+    } else if *start > 0 && *end as usize > buffer.len() / 2 {
+        buffer.copy_within(*start as usize..*end as usize, 0);
+        (*start, *end) = (0, *end - *start);
+    }
+}

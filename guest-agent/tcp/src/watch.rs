@@ -1,0 +1,32 @@
+//! What a kernel says of a connection that it keeps.
+
+use crate::error::TcpError;
+use crate::socket;
+use std::os::fd::BorrowedFd;
+
+/// `TCP_CLOSE` (include/net/tcp_states.h).
+const CLOSED: u8 = 7;
+
+/// Bytes that were written and not acknowledged; the end, if it was sent, counts as one.
+///
+/// # Errors
+/// It is no connection.
+pub fn outstanding(connection: BorrowedFd<'_>) -> Result<usize, TcpError> {
+    Ok(socket::unacknowledged(connection)?.0)
+}
+
+/// Whether it has ended both ways, or is broken.
+///
+/// # Errors
+/// It is no connection.
+pub fn is_closed(connection: BorrowedFd<'_>) -> Result<bool, TcpError> {
+    Ok(socket::info(connection)?.0 == CLOSED)
+}
+
+/// From here on the kernel sends nothing more of it, not even when its last descriptor is closed. It goes on elsewhere, or nowhere.
+///
+/// # Errors
+/// CAP_NET_ADMIN is missing, or it is no connection.
+pub fn silence(connection: BorrowedFd<'_>) -> Result<(), TcpError> {
+    socket::repair(connection)
+}
