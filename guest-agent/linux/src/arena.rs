@@ -2,15 +2,13 @@
 
 use crate::error::AgentError;
 use escape_abi::layout::ARENA_BASE;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The kernel's device for memory of a purpose of its own (drivers/dax).
-const DAX: &str = "/dev/dax0.0";
-const DAX_FACTS: &str = "/sys/bus/dax/devices/dax0.0";
+/// The kernel's devices for memory of a purpose of its own (drivers/dax).
+const DAX: &str = "/dev/dax*";
 /// All of physical memory. Without the kernel's knowledge of the arena, hence without its page structures: other processes'
 /// futexes and direct I/O do not work there.
 const MEM: &str = "/dev/mem";
@@ -30,16 +28,12 @@ impl Arena {
     /// # Errors
     /// There is none, or it lies elsewhere.
     pub fn map() -> Result<Self, AgentError> {
-        if Path::new(DAX).exists() {
-            let at = fact("resource")?;
-            if at != ARENA_BASE {
-                return Err(AgentError::ArenaElsewhere { at, wanted: ARENA_BASE });
-            }
-            let bytes = usize::try_from(fact("size")?).unwrap_or(0);
-            return map(DAX, 0, bytes);
+        if let Ok(device) = escape_process::find_device(ARENA_BASE) {
+            device.map_at(ARENA_BASE)?;
+            return Ok(Self { device: DAX, bytes: device.bytes() });
         }
         eprintln!(
-            "escape-agent: no {DAX} (modules dax_hmem and device_dax; \"slots\" in the image file): the arena by {MEM}"
+            "escape-agent: no {DAX} at {ARENA_BASE:#x} (modules dax_hmem and device_dax; \"slots\" in the image file): the arena by {MEM}"
         );
         map(MEM, ARENA_BASE, MEM_BYTES)
     }
@@ -71,18 +65,6 @@ impl Arena {
     pub fn write(&self, offset: usize, value: u64) -> bool {
         self.word(offset).map(|word| word.store(value, Ordering::SeqCst)).is_some()
     }
-}
-
-/// A number of the device's, as the kernel writes it: with 0x if it is of base 16.
-fn fact(name: &'static str) -> Result<u64, AgentError> {
-    let text = fs::read_to_string(Path::new(DAX_FACTS).join(name));
-    let text = text.map_err(|source| AgentError::Arena { device: DAX, source })?;
-    let text = text.trim();
-    let number = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    number.map_err(|_| AgentError::Arena { device: DAX, source: io::ErrorKind::InvalidData.into() })
 }
 
 fn map(device: &'static str, from: u64, bytes: usize) -> Result<Arena, AgentError> {

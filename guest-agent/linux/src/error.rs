@@ -23,14 +23,6 @@ pub enum AgentError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Slices of another guest would not find their memory.
-    #[error("the arena lies at {at:#x}, but must lie at {wanted:#x} as in every guest of the cell")]
-    ArenaElsewhere {
-        /// Where it is.
-        at: u64,
-        /// Where it must be.
-        wanted: u64,
-    },
     /// Not a word of the arena.
     #[error(
         "usage: escape-agent [peek OFFSET | poke OFFSET NUMBER], with an offset that is a multiple of 8 below {bytes}"
@@ -50,6 +42,32 @@ pub enum AgentError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Not a guest of a cell.
+    #[error("this guest is no cell's: its kernel's command line has no \"escape.cell=\" and \"escape.ip=\"")]
+    NoCell,
+    /// A kernel setting.
+    #[error("{setting}: {source}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The route.
+    #[error("the default route by eth0: {source}; is the module virtio_net loaded?")]
+    Route {
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The control pages are not the host's, or there is no such slot.
+    #[error("the control pages are not as the host makes them")]
+    ControlPages,
+    /// A process does not keep to the protocol.
+    #[error("a process said what this agent does not know")]
+    Nonsense,
+    /// Something of a slice or a process.
+    #[error(transparent)]
+    Process(#[from] escape_process::ProcessError),
     /// The host went away.
     #[error("telling the report: {0}")]
     Tell(io::Error),

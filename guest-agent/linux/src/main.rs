@@ -1,11 +1,11 @@
-//! The agent of a Linux guest. It serves the host, and nobody else, over virtio-vsock.
-//!
-//! Today it gives people a shell and programs a report. Slices of Linux processes are not served yet (docs/linux.md).
+//! The agent of a Linux guest. It gives the host's people a shell and its programs a report, over virtio-vsock; in a guest of a cell it
+//! serves the slices of the guest's processes ([`slices`]).
 
 mod arena;
 mod error;
 mod report;
 mod shell;
+mod slices;
 mod vsock;
 
 use crate::arena::Arena;
@@ -54,12 +54,25 @@ fn look_into_arena(words: &[String]) -> Result<(), AgentError> {
 }
 
 fn serve() -> Result<(), AgentError> {
+    if slices::is_of_cell() {
+        std::thread::spawn(|| {
+            if let Err(error) = slices::run() {
+                eprintln!("escape-agent: no slices: {error}");
+            }
+        });
+        return serve_people();
+    }
     match Arena::map() {
         Ok(arena) => {
             println!("escape-agent: an arena of {} bytes at {ARENA_BASE:#x}, by {}", arena.bytes(), arena.device())
         }
         Err(error) => eprintln!("escape-agent: {error}"),
     }
+    serve_people()
+}
+
+/// Shells and reports, for ever.
+fn serve_people() -> Result<(), AgentError> {
     let open = Arc::new(AtomicUsize::new(0));
     let shells = VsockListener::bind(SHELL_PORT)?;
     let reports = VsockListener::bind(REPORT_PORT)?;

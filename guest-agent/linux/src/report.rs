@@ -2,6 +2,7 @@
 
 use crate::error::AgentError;
 use crate::vsock::Stream;
+use escape_abi::layout::ARENA_BASE;
 use std::fs::{self, File};
 use std::io::Write;
 
@@ -21,7 +22,7 @@ fn line() -> String {
     let kernel = fact("/proc/sys/kernel/osrelease");
     let uptime = fact("/proc/uptime");
     let uptime_s = uptime.split(' ').next().and_then(|s| s.parse::<f64>().ok()).unwrap_or(0.0);
-    let arena_bytes = fact("/sys/bus/dax/devices/dax0.0/size").parse::<u64>().unwrap_or(0);
+    let arena_bytes = escape_process::find_device(ARENA_BASE).map_or(0, |device| device.bytes());
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "{{\"kernel\":\"{kernel}\",\"uptime_s\":{uptime_s},\"processors\":{processors},\"arena_bytes\":{arena_bytes}}}\n"

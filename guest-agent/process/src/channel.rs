@@ -259,7 +259,9 @@ pub fn listen(path: &Path) -> Result<OwnedFd, ProcessError> {
     // Only a socket file can be left; a living agent would hold the control ring too.
     let _ = std::fs::remove_file(path);
     let call = ProcessError::call;
-    let listener = socket().map_err(call("socket"))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(call("socket"))?;
     let address = SocketAddrUnix::new(path).map_err(call("the agent's socket"))?;
     rustix::net::bind(&listener, &address).map_err(call("binding the agent's socket"))?;
     rustix::net::listen(&listener, 16).map_err(call("listen"))?;

@@ -29,4 +29,4 @@ pub use service::{Service, Upcall};
 pub use session::{Session, SliceState};
 pub use slot::{SESSION_LAYER, SlotState, TCP_LAYER};
 pub use tcp_state::{TcpState, tcp_flag};
-pub use wire::Wire;
+pub use wire::{Flow as WireFlow, Wire};

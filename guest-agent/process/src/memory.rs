@@ -20,6 +20,8 @@ pub struct SliceMemory {
 // SAFETY: all of it is memory that stays mapped for the life of the process. What is shared with the host is reached by atomic and
 // volatile access; a slot's bytes belong to whoever has the one `Connection` of it.
 unsafe impl Send for SliceMemory {}
+// SAFETY: as for `Send`; by itself it gives addresses and atomic access only.
+unsafe impl Sync for SliceMemory {}
 
 impl SliceMemory {
     /// Maps a cell's control pages and arena, at their addresses.

@@ -1,0 +1,201 @@
+//! Slots: which may be given to new slices, and what is in those that are taken.
+
+use escape_abi::layout::LEASE_SLOTS;
+use escape_abi::message::Flow;
+use escape_capsule::SliceKey;
+use escape_process::Wire;
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+/// How far a slice is, for the agent.
+#[derive(Debug)]
+pub enum Stage {
+    /// Its SYN was answered by the kernel; no process has accepted it yet.
+    Opening,
+    /// A process serves it.
+    Running {
+        /// Which.
+        process: u64,
+        /// The agent's own descriptor of the connection.
+        socket: OwnedFd,
+    },
+    /// It was given to a process, which has not said yet that it has it.
+    Plugging {
+        /// Which.
+        process: u64,
+        /// As for `Running`.
+        socket: OwnedFd,
+    },
+    /// Restored, and no process serves its port yet.
+    Unserved {
+        /// The connection.
+        socket: OwnedFd,
+    },
+    /// No process has it any more: the agent sends what is left.
+    Closing {
+        /// The connection.
+        wire: Wire,
+    },
+    /// Over; the host has not let the slot go yet.
+    Over {
+        /// The connection, which must not speak any more.
+        socket: Option<OwnedFd>,
+    },
+}
+
+/// A slice of this guest.
+#[derive(Debug)]
+pub struct Place {
+    /// Its name.
+    pub key: SliceKey,
+    /// Its connection.
+    pub flow: Flow,
+    /// How far it is.
+    pub stage: Stage,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// All slots of the arena.
+#[derive(Debug)]
+pub struct Places {
+    by_slot: Vec<Option<Place>>,
+    by_flow: HashMap<Flow, u32>,
+    /// Generation of the lease that a slot is of, if this guest has it.
+    leased: Vec<Option<u32>>,
+    free: VecDeque<u32>,
+    /// Slices made so far: no two have the same incarnation of a slot.
+    made: u32,
+}
+
+impl Places {
+    /// No slot is leased.
+    pub fn new(n_slots: u32) -> Self {
+        let n = n_slots as usize;
+        let mut by_slot = Vec::new();
+        by_slot.resize_with(n, || None);
+        Self { by_slot, by_flow: HashMap::new(), leased: vec![None; n], free: VecDeque::new(), made: 0 }
+    }
+
+    /// These slots may be given to new slices.
+    pub fn lease(&mut self, first_slot: u32, generation: u32) {
+        for slot in first_slot..first_slot.saturating_add(LEASE_SLOTS) {
+            let Some(entry) = self.leased.get_mut(slot as usize) else { return };
+            if entry.replace(generation).is_none() && self.at(slot).is_none() {
+                self.free.push_back(slot);
+            }
+        }
+    }
+
+    /// Takes a free slot for a new slice; `None`: there is none, or the flow has a slice already.
+    pub fn allocate(&mut self, flow: Flow) -> Option<SliceKey> {
+        if self.by_flow.contains_key(&flow) {
+            return None;
+        }
+        let slot = self.free.pop_front()?;
+        let generation = self.leased.get(slot as usize).copied().flatten()?;
+        self.made += 1;
+        let key = SliceKey { slot, incarnation: u64::from(generation) << 32 | u64::from(self.made) };
+        self.insert(Place { key, flow, stage: Stage::Opening, since: Instant::now() });
+        Some(key)
+    }
+
+    /// Whether a slice from elsewhere could be put: neither its slot nor its flow is taken.
+    pub fn has_room_for(&self, key: SliceKey, flow: &Flow) -> bool {
+        self.at(key.slot).is_none() && !self.by_flow.contains_key(flow)
+    }
+
+    /// A slice from elsewhere is in its slot; the caller has asked [`Self::has_room_for`].
+    pub fn put(&mut self, place: Place) {
+        let slot = place.key.slot;
+        self.free.retain(|free| *free != slot);
+        self.insert(place);
+    }
+
+    fn insert(&mut self, place: Place) {
+        if let Some(entry) = self.by_slot.get_mut(place.key.slot as usize) {
+            self.by_flow.insert(place.flow, place.key.slot);
+            *entry = Some(place);
+        }
+    }
+
+    /// What is in a slot.
+    pub fn at(&self, slot: u32) -> Option<&Place> {
+        self.by_slot.get(slot as usize)?.as_ref()
+    }
+
+    /// The slice, if it is here.
+    pub fn get_mut(&mut self, key: SliceKey) -> Option<&mut Place> {
+        self.by_slot.get_mut(key.slot as usize)?.as_mut().filter(|place| place.key == key)
+    }
+
+    /// The slice of a flow.
+    pub fn of_flow(&mut self, flow: &Flow) -> Option<&mut Place> {
+        let slot = *self.by_flow.get(flow)?;
+        self.by_slot.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Takes a slice out; the slot is not free yet.
+    pub fn remove(&mut self, key: SliceKey) -> Option<Place> {
+        let entry = self.by_slot.get_mut(key.slot as usize)?;
+        let place = entry.take_if(|place| place.key == key)?;
+        self.by_flow.remove(&place.flow);
+        Some(place)
+    }
+
+    /// The host has let a slot go.
+    pub fn free(&mut self, slot: u32) {
+        let is_leased = self.leased.get(slot as usize).is_some_and(Option::is_some);
+        if is_leased && self.at(slot).is_none() && !self.free.contains(&slot) {
+            self.free.push_back(slot);
+        }
+    }
+
+    /// All slices.
+    pub fn iter(&self) -> impl Iterator<Item = &Place> {
+        self.by_slot.iter().flatten()
+    }
+
+    /// Names of the slices of which this is true.
+    pub fn keys(&self, which: impl Fn(&Place) -> bool) -> Vec<SliceKey> {
+        self.iter().filter(|place| which(place)).map(|place| place.key).collect()
+    }
+
+    /// Slots that may be given away.
+    #[cfg(test)]
+    pub fn free_len(&self) -> usize {
+        self.free.len()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn flow(port: u16) -> Flow {
+        Flow { ip: [10, 0, 0, 1], port, service_port: 80 }
+    }
+
+    #[test]
+    fn slots_come_from_leases_and_no_name_is_used_twice() {
+        let mut places = Places::new(128);
+        assert_eq!(places.allocate(flow(1)), None);
+        places.lease(64, 7);
+        places.lease(64, 7);
+        assert_eq!(places.free_len(), 64);
+        let first = places.allocate(flow(1)).unwrap();
+        assert_eq!((first.slot, first.incarnation), (64, 7 << 32 | 1));
+        assert_eq!(places.allocate(flow(1)), None, "one slice for a flow");
+        assert!(places.remove(SliceKey { incarnation: 9, ..first }).is_none());
+        assert!(places.remove(first).is_some());
+        assert_eq!(places.free_len(), 63, "the host has it still");
+        places.free(first.slot);
+        places.free(first.slot);
+        places.free(3);
+        assert_eq!(places.free_len(), 64, "once, and none of another's lease");
+        let names: Vec<SliceKey> = (0..64).map(|port| places.allocate(flow(port)).unwrap()).collect();
+        assert!(names.iter().all(|key| *key != first) && places.allocate(flow(99)).is_none());
+    }
+}

@@ -1,0 +1,329 @@
+//! Two guests' agents on this machine's kernel: real connections, the host's side of the control pages, and the library in between.
+#![allow(clippy::unwrap_used)]
+
+use super::agent::Agent;
+use super::host::{Doorbell, Host};
+use escape_abi::message::{Flow, opening_flag};
+use escape_abi::{GuestMessage, HostMessage, OpeningNumbers, SlotMeta};
+use escape_capsule::SliceKey;
+use escape_fabric::links::Links;
+use escape_fabric::netns::NetNs;
+use escape_process::{Channel, Connection, Service, Session, SliceMemory, Turn, Upcall};
+use escape_tcp::Frozen;
+use escape_vmm::control::Control;
+use escape_vmm::interrupts::Interrupt;
+use escape_vmm::memory::{Arena, ControlPages, SlotMemory, SlotTable};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+const N_SLOTS: u32 = 64;
+const PORT: u16 = 8080;
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A guest and its host.
+struct Machine {
+    host: Control,
+    slots: SlotTable,
+    agent: Agent,
+    service: Service,
+    process: u64,
+    served: Vec<Connection>,
+    said: Vec<GuestMessage>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let (pages, arena) = (Arc::new(ControlPages::new(N_SLOTS).unwrap()), Arc::new(Arena::new(N_SLOTS).unwrap()));
+        arena.set_leased(0);
+        let at = |address: u64, bytes: u64| (address as *mut u8, bytes as usize);
+        let control_at = at(pages.mapping().host_address(), pages.layout().bytes);
+        let arena_at = at(arena.lease_host_address(0), Arena::lease_bytes());
+        // The library's promise is that this memory stays.
+        std::mem::forget((Arc::clone(&pages), Arc::clone(&arena)));
+        // SAFETY: mapped for ever; host, agent and library share it as they do in a guest.
+        let memory = unsafe { SliceMemory::attach(control_at, arena_at) }.unwrap();
+        let doorbell = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
+        let host = Control::new(Arc::clone(&pages), Interrupt::new().unwrap(), doorbell);
+        let device = || (OwnedFd::from(File::open("/dev/null").unwrap()), 0);
+        let agent_side = Host::of(&memory, Doorbell::None).unwrap();
+        let mut agent = Agent::new(memory, agent_side, [device(), device()], Ipv4Addr::LOCALHOST.octets());
+        let (ours, theirs) = Channel::pair().unwrap();
+        let process = agent.processes.add(ours).unwrap();
+        let service = std::thread::scope(|scope| {
+            let service = scope.spawn(move || Service::over(theirs, memory, &[PORT]).unwrap());
+            while !service.is_finished() {
+                agent.hear_process(process).unwrap();
+            }
+            service.join().unwrap()
+        });
+        let slots = SlotTable::new(pages, arena);
+        let mut machine = Self { host, slots, agent, service, process, served: Vec::new(), said: Vec::new() };
+        machine.tell(HostMessage::Lease { first_slot: 0, generation: 3 });
+        machine.turn();
+        assert_eq!(std::mem::take(&mut machine.said), [GuestMessage::Ready]);
+        machine
+    }
+
+    fn tell(&mut self, message: HostMessage) {
+        assert!(self.host.send(message));
+    }
+
+    /// One turn of everybody.
+    fn turn(&mut self) {
+        self.agent.hear_host();
+        self.agent.hear_process(self.process).unwrap();
+        self.agent.look_at_closing();
+        self.agent.host.announce();
+        while let Some(upcall) = self.service.upcall().unwrap() {
+            match upcall {
+                Upcall::Plugged(connection) => self.served.push(connection),
+                Upcall::Discarded(key) => {
+                    let at = self.served.iter().position(|c| c.key() == key);
+                    self.served.remove(at.unwrap()).forget();
+                }
+            }
+        }
+        self.agent.hear_process(self.process).unwrap();
+        while let Some(message) = self.host.recv() {
+            self.said.push(message);
+        }
+    }
+
+    /// Waits for a message of the agent's.
+    fn hear(&mut self, wanted: impl Fn(&GuestMessage) -> bool) -> GuestMessage {
+        let begun = Instant::now();
+        loop {
+            self.turn();
+            if let Some(at) = self.said.iter().position(&wanted) {
+                return self.said.remove(at);
+            }
+            assert!(begun.elapsed() < LIMIT, "not said: {:?}", self.said);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The host has seen the handshake of a connection, which is accepted and adopted.
+    fn take(&mut self, listener: &TcpListener) -> SliceKey {
+        let (stream, peer) = listener.accept().unwrap();
+        let frozen = Frozen::freeze(stream.into()).unwrap();
+        let capsule = frozen.capsule();
+        let (scale_of_client, scale_of_service) = capsule.options.scale.unwrap();
+        let numbers = OpeningNumbers {
+            iss: capsule.written.wrapping_sub(1),
+            irs: capsule.expected.wrapping_sub(1),
+            clock: capsule.options.timestamp.unwrap(),
+            mss: capsule.options.mss,
+            window: 65_535,
+            scale_of_client,
+            scale_of_service,
+            flags: opening_flag::SACK | opening_flag::SCALE | opening_flag::TIMESTAMPS,
+            reserved: 0,
+        };
+        let SocketAddr::V4(peer) = peer else { panic!("{peer}") };
+        let flow = Flow { ip: peer.ip().octets(), port: peer.port(), service_port: PORT };
+        let stream = TcpStream::from(frozen.thaw().unwrap());
+        self.tell(HostMessage::Opening { flow, numbers });
+        let bound = self.hear(|m| matches!(m, GuestMessage::Bind { .. }));
+        let GuestMessage::Bind { slot, incarnation, flow: told, .. } = bound else { panic!("{bound:?}") };
+        assert_eq!(told, flow);
+        // The process waits for the agent's answer.
+        let Self { service, agent, process, served, .. } = self;
+        let connection = std::thread::scope(|scope| {
+            let adopted = scope.spawn(move || service.adopt(stream).unwrap());
+            while !adopted.is_finished() {
+                agent.hear_process(*process).unwrap();
+            }
+            adopted.join().unwrap()
+        });
+        served.push(connection);
+        SliceKey { slot, incarnation }
+    }
+
+    /// The process answers what has come.
+    fn serve(&mut self) {
+        self.served.retain_mut(|connection| connection.work(answer).unwrap() != Turn::Over);
+    }
+
+    fn meta(&self, key: SliceKey) -> SlotMeta {
+        self.slots.meta(key.slot).unwrap()
+    }
+}
+
+/// State of the test's program: lines answered, and the sum of their lengths.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Lines {
+    count: u64,
+    bytes: u64,
+}
+// SAFETY: two integers.
+unsafe impl escape_process::SliceState for Lines {}
+
+/// Answers each line with its number, the bytes of all lines so far, and itself.
+fn answer(session: &mut Session<'_>) {
+    while let Some(end) = session.input().iter().position(|c| *c == b'\n') {
+        let line = String::from_utf8(session.input()[..end].to_vec()).unwrap();
+        if session.room() < line.len() + 50 {
+            return;
+        }
+        session.consume(end + 1);
+        let lines = session.state::<Lines>();
+        (lines.count, lines.bytes) = (lines.count + 1, lines.bytes + line.len() as u64);
+        let reply = format!("{} {} {line}\n", lines.count, lines.bytes);
+        assert_eq!(session.write(reply.as_bytes()), reply.len());
+        session.count_request();
+    }
+    if session.at_end() {
+        session.close();
+    }
+}
+
+/// What the host does when a machine dies and another goes on: the slot's bytes go there, and the old kernel is silent.
+fn move_slice(key: SliceKey, from: &mut Machine, to: &mut Machine) {
+    let mut bytes = vec![0; escape_abi::layout::SLOT_SIZE];
+    assert!(from.slots.read(key.slot, 0, &mut bytes));
+    let word = from.slots.word(key.slot).unwrap();
+    assert!(word.quiescent());
+    let SliceKey { slot, incarnation } = key;
+    from.tell(HostMessage::Discard { slot, incarnation });
+    from.hear(|m| *m == GuestMessage::Unplugged { slot, incarnation });
+    from.turn();
+    assert!(from.served.is_empty());
+    assert!(to.slots.write(slot, 0, &bytes));
+    to.slots.set_word(slot, word);
+    to.tell(HostMessage::Plug { slot, incarnation });
+    to.hear(|m| *m == GuestMessage::Plugged { slot, incarnation, status: 0 });
+}
+
+fn reply_of(client: &mut TcpStream) -> String {
+    let mut reply = Vec::new();
+    let mut byte = [0];
+    while client.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+        reply.push(byte[0]);
+    }
+    String::from_utf8(reply).unwrap()
+}
+
+/// Runs a test in a network namespace of its own.
+fn in_a_network(test: impl FnOnce() + Send) {
+    let namespace = match NetNs::create() {
+        Ok(namespace) => namespace,
+        Err(error) => return println!("SKIPPED: {error}"),
+    };
+    let mut links = Links::open_in(&namespace).unwrap();
+    let lo = links.index_of("lo").unwrap();
+    links.set_up(lo).unwrap();
+    namespace.enter(test).unwrap();
+}
+
+fn client(listener: &TcpListener) -> TcpStream {
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client
+}
+
+#[test]
+fn a_session_goes_on_on_another_machine_and_back() {
+    in_a_network(|| {
+        let (mut one, mut other) = (Machine::new(), Machine::new());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let mut client = client(&listener);
+        let key = one.take(&listener);
+        let mut bytes = 0;
+        for turn in 1..=60u64 {
+            let text = "x".repeat(turn as usize * 7);
+            bytes += text.len();
+            client.write_all(format!("{text}\n").as_bytes()).unwrap();
+            let begun = Instant::now();
+            let machine = if turn <= 20 || turn > 40 { &mut one } else { &mut other };
+            while machine.meta(key).requests < turn {
+                machine.serve();
+                machine.turn();
+                assert!(begun.elapsed() < LIMIT, "turn {turn}: {:?}", machine.meta(key));
+            }
+            if turn == 20 {
+                // The answer was never read: it is in the slice, and perhaps at the client.
+                move_slice(key, &mut one, &mut other);
+            } else if turn == 40 {
+                assert_eq!(reply_of(&mut client), format!("{turn} {bytes} {text}"));
+                move_slice(key, &mut other, &mut one);
+                continue;
+            }
+            assert_eq!(reply_of(&mut client), format!("{turn} {bytes} {text}"));
+        }
+    });
+}
+
+#[test]
+fn the_end_of_a_connection_ends_its_slice_when_the_client_has_all() {
+    in_a_network(|| {
+        let mut machine = Machine::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let mut client = client(&listener);
+        let key = machine.take(&listener);
+        let SliceKey { slot, incarnation } = key;
+        client.write_all(b"one\ntwo\n").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let begun = Instant::now();
+        while !machine.served.is_empty() {
+            machine.serve();
+            machine.turn();
+            assert!(begun.elapsed() < LIMIT);
+        }
+        machine.hear(|m| *m == GuestMessage::Close { slot, incarnation });
+        let meta = machine.meta(key);
+        assert_eq!((meta.flags, meta.requests), (escape_abi::meta::meta_flag::CLOSED, 2));
+        let mut all = String::new();
+        client.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "1 3 one\n2 6 two\n");
+        let free = machine.agent.places.free_len();
+        machine.tell(HostMessage::SlotFree { slot, incarnation });
+        machine.turn();
+        assert_eq!(machine.agent.places.free_len(), free + 1);
+    });
+}
+
+#[test]
+fn slices_of_a_process_that_dies_are_released_and_no_others() {
+    in_a_network(|| {
+        let mut machine = Machine::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let mut clients = [client(&listener), client(&listener)];
+        let keys = [machine.take(&listener), machine.take(&listener)];
+        // It dies while it works on the second.
+        machine.agent.memory.refs().get_ref(keys[1].slot).unwrap();
+        for connection in machine.served.drain(..) {
+            connection.forget();
+        }
+        machine.agent.process_gone(machine.process);
+        machine.agent.host.announce();
+        let said: Vec<GuestMessage> = std::iter::from_fn(|| machine.host.recv()).collect();
+        let [a, b] = keys;
+        let close = GuestMessage::Close { slot: a.slot, incarnation: a.incarnation };
+        let poisoned = GuestMessage::Poisoned { slot: b.slot, incarnation: b.incarnation, cause: 257 };
+        assert!(said.contains(&close) && said.contains(&poisoned), "{said:?}");
+        let error = clients[0].read(&mut [0; 9]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "its client hears of it");
+    });
+}
+
+#[test]
+fn damaged_and_foreign_slices_are_refused_and_nothing_is_left_of_them() {
+    in_a_network(|| {
+        let mut machine = Machine::new();
+        machine.tell(HostMessage::Plug { slot: 9, incarnation: 5 });
+        machine.tell(HostMessage::Plug { slot: N_SLOTS, incarnation: 5 });
+        for slot in [9, N_SLOTS] {
+            let refused = machine.hear(|m| matches!(m, GuestMessage::Plugged { slot: s, .. } if *s == slot));
+            let GuestMessage::Plugged { status, .. } = refused else { panic!("{refused:?}") };
+            assert_eq!(status, escape_abi::message::refusal::BAD_HEADER);
+        }
+        let stranger = Flow { ip: [10, 0, 0, 1], port: 1, service_port: PORT };
+        assert!(machine.agent.places.of_flow(&stranger).is_none());
+    });
+}
