@@ -1,4 +1,4 @@
-//! Builds the freestanding guest images, and the agent of Linux guests, with a cargo of their own and leaves them in `OUT_DIR`.
+//! Builds the freestanding guest images, and the programs of Linux guests, with a cargo of their own and leaves them in `OUT_DIR`.
 //!
 //! A build of its own, because an image is not the host's code: other features (no member of the workspace may link `std`
 //! into it), other profile, no sanitizer or coverage flags, no clippy in the compiler's place. Its target directory lies
@@ -29,6 +29,12 @@ const SETS: &[Set] = &[
     },
     // A program of a Linux guest that has no libraries.
     Set {
+        package: "escape-services",
+        programs: &["escape-sessions"],
+        features: &[],
+        flags: &["-Ctarget-feature=+crt-static"],
+    },
+    Set {
         package: "escape-agent",
         programs: &["escape-agent"],
         features: &[],
@@ -38,7 +44,8 @@ const SETS: &[Set] = &[
 /// What the images run on, whatever the host builds for.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What the images are built of, below the workspace's root.
-const SOURCES: &[&str] = &["images/freestanding", "images/session", "guest-agent", "Cargo.toml", "Cargo.lock"];
+const SOURCES: &[&str] =
+    &["images/freestanding", "images/session", "images/services", "guest-agent", "Cargo.toml", "Cargo.lock"];
 /// Flags of the release profile, as cargo reads them from its environment. Symbols stay, so that an address in a fault
 /// message can be looked up.
 const PROFILE: &[(&str, &str)] = &[

@@ -14,6 +14,11 @@ pub fn agent() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/escape-agent"))
 }
 
+/// The sample service of Linux guests, a static ELF program.
+pub fn sessions() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/escape-sessions"))
+}
+
 /// A guest that misbehaves on purpose, an ELF file; the boot command line says how. For tests of the host.
 pub fn hostile() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/escape-hostile"))
@@ -63,8 +68,11 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_needs_no_libraries_and_tells_no_path() {
-        let agent = agent();
+    fn programs_of_linux_guests_need_no_libraries_and_tell_no_path() {
+        [agent(), sessions()].into_iter().for_each(needs_no_libraries);
+    }
+
+    fn needs_no_libraries(agent: &[u8]) {
         assert_eq!(field(agent, 0), *b"\x7fELF\x02\x01\x01");
         let (table, count) =
             (u64::from_le_bytes(field(agent, 32)) as usize, u16::from_le_bytes(field(agent, 56)) as usize);

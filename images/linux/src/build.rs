@@ -17,6 +17,8 @@ const MODULE_ORDER: &str = "lib/modules/order";
 
 /// Where the agent lies.
 pub(crate) const AGENT: &str = "bin/escape-agent";
+/// Where the sample service lies.
+const SESSIONS: &str = "bin/escape-sessions";
 
 /// What an image is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Recipe {
     pub init: PathBuf,
     /// The agent, a static ELF program.
     pub agent: Vec<u8>,
+    /// The sample service, likewise.
+    pub sessions: Vec<u8>,
     /// Where the kernel goes.
     pub kernel: PathBuf,
     /// Where the initial file system goes.
@@ -68,6 +72,7 @@ pub fn build(recipe: &Recipe, say: &mut dyn FnMut(&str)) -> Result<Built, ImageE
     DIRECTORIES.iter().for_each(|directory| root.directory(directory));
     root.file("init", PROGRAM, read(&recipe.init)?);
     root.file(AGENT, PROGRAM, recipe.agent.clone());
+    root.file(SESSIONS, PROGRAM, recipe.sessions.clone());
     root.file("bin/busybox", PROGRAM, busybox_of(&busybox)?);
     let names: Vec<String> = modules.iter().map(|module| module.name.clone()).collect();
     root.file(MODULE_ORDER, FILE, names.iter().flat_map(|name| [name.as_bytes(), b"\n"]).flatten().copied().collect());

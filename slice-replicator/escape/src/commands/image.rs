@@ -23,6 +23,7 @@ pub fn build(file: &Path) -> Result<Exit, CommandError> {
         modules: build.modules,
         init: build.init,
         agent: escape_images::agent().to_vec(),
+        sessions: escape_images::sessions().to_vec(),
         kernel,
         initrd,
     };
