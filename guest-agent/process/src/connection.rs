@@ -1,6 +1,7 @@
 //! A connection that is a slice, in the process that serves it.
 
 use crate::channel::{Channel, Message};
+use crate::slot::layout::TX_SIZE;
 use crate::wire::{Flow as Went, Wire};
 use crate::{ProcessError, Session, SliceMemory, SlotState, tcp_flag};
 use escape_capsule::SliceKey;
@@ -30,6 +31,7 @@ pub struct Connection {
     wire: Wire,
     agent: Channel,
     over: bool,
+    due: bool,
 }
 
 // SAFETY: the slot belongs to this value alone; see `SliceMemory`.
@@ -51,7 +53,7 @@ impl Connection {
             (*state).tcp
         };
         let wire = Wire::new(socket, if plugged { tcp.written } else { 0 })?;
-        Ok(Self { key, memory, state, wire, agent, over: false })
+        Ok(Self { key, memory, state, wire, agent, over: false, due: false })
     }
 
     /// The slice.
@@ -73,15 +75,18 @@ impl Connection {
         let state = unsafe { &mut *self.state };
         // SAFETY: as above.
         let came = unsafe { self.wire.fill(slot, state) };
+        self.wire.trim(state);
         // SAFETY: as above; `state` is not used until the session is gone.
         let said = program(&mut unsafe { Session::new(slot, &mut *state) });
-        self.wire.trim(state);
+        let full = state.tcp.unacknowledged() > TX_SIZE / 2;
         state.tcp.flags |= tcp_flag::ADOPTED;
         state.tcp.seen_us = state.tcp.seen_us.max(wall_us());
         self.memory.put_ref(self.key.slot, || state.meta());
         // Behind the publication: what the kernel sends is in the published state.
         // SAFETY: as above; only read.
         let went = unsafe { self.wire.flush(slot, state) };
+        // A program that found little room wants to hear when there is more. The kernel tells of room only who was told that there is none.
+        self.due = full && !self.wire.will_tell_of_room();
         let broken = came == Went::Broken || went == Went::Broken;
         if broken || state.tcp.is(tcp_flag::END_WRITTEN) {
             self.end()?;
@@ -100,6 +105,11 @@ impl Connection {
             std::thread::yield_now();
         }
         true
+    }
+
+    /// The last turn left something to do although no event will say so: work again soon.
+    pub const fn is_due(&self) -> bool {
+        self.due && !self.over
     }
 
     /// The agent does the rest.

@@ -2,6 +2,7 @@
 
 use crate::slot::layout::{RX_AT, RX_SIZE, TX_AT, TX_SIZE};
 use crate::{ProcessError, SlotState, tcp_flag};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -104,6 +105,12 @@ impl Wire {
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
         }
         Flow::Open(total)
+    }
+
+    /// Whether the kernel will say when it has room again: it does if somebody has asked while it had none.
+    pub fn will_tell_of_room(&self) -> bool {
+        let mut asked = [PollFd::new(&self.socket, PollFlags::OUT)];
+        matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
     }
 
     /// Forgets output that the client has acknowledged.

@@ -29,7 +29,7 @@ pub struct Server {
     service: Service,
     poll: OwnedFd,
     connections: HashMap<u64, Connection>,
-    /// Slices that the host held, or that have just come.
+    /// Slices that the host held, that have just come, or that have more to do.
     again: Vec<u64>,
 }
 
@@ -112,6 +112,7 @@ impl Server {
             if session.flow().service_port == stream_port { stream::run(session) } else { http::run(session, node) }
         };
         match connection.work(program).context("the agent")? {
+            Turn::Done(()) if connection.is_due() => self.again.push(name),
             Turn::Done(()) => {}
             Turn::Held => self.again.push(name),
             Turn::Over => {

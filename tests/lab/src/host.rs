@@ -135,13 +135,16 @@ impl Drop for Host {
 }
 
 /// A built image.
-struct Image {
-    kernel: PathBuf,
-    initrd: PathBuf,
+pub struct Image {
+    /// Path of the kernel.
+    pub kernel: PathBuf,
+    /// Path of the initial file system.
+    pub initrd: PathBuf,
 }
 
 impl Image {
-    fn in_directory(directory: &Path) -> Result<Self> {
+    /// Where `escape image build` has put it.
+    pub fn in_directory(directory: &Path) -> Result<Self> {
         let built = || format!("{0}: no image: `escape image build {0}.toml` makes it", directory.display());
         let directory = std::fs::canonicalize(directory).with_context(built)?;
         let (kernel, initrd) = (directory.join("vmlinuz"), directory.join("initrd.cpio"));
@@ -178,13 +181,15 @@ fn on_this_machine(escape: &Path, image: &Path, vsock: &Path) -> Command {
 }
 
 fn emulated(escape: &Path, image: &Path, disk: &Path, host: &Path) -> Result<Command> {
-    let Image { kernel, initrd } = Image::in_directory(host)?;
+    let words = format!("lab.escape={} lab.image={} lab.disk={}", escape.display(), image.display(), disk.display());
+    Ok(emulator(&Image::in_directory(host)?, &words))
+}
+
+/// The emulator of a host; its first program is told these words.
+pub fn emulator(Image { kernel, initrd }: &Image, words: &str) -> Command {
     let append = format!(
         "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off no_timer_check tsc=reliable random.trust_cpu=on \
-         lab.escape={} lab.image={} lab.disk={}",
-        escape.display(),
-        image.display(),
-        disk.display()
+         {words}"
     );
     let mut command = Command::new("qemu-system-x86_64");
     // Without XSAVE, which this emulation of SVM gets wrong; one processor, for two are slower on two cores.
@@ -193,7 +198,7 @@ fn emulated(escape: &Path, image: &Path, disk: &Path, host: &Path) -> Result<Com
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).arg("-append").arg(append);
     command.args(["-fsdev", "local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"]);
     command.args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"]);
-    Ok(command)
+    command
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -3,9 +3,11 @@
 //! KVM is needed for Linux guests, and not every machine that runs these tests has VMX or SVM. Without them each host is a machine of
 //! its own, emulated in software with SVM, and runs the same program on the same files.
 
+mod cell;
 mod console;
 mod host;
 mod scenario;
+mod steps;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -30,6 +32,9 @@ struct Options {
     /// The console over which the guest is driven.
     #[arg(long, value_enum, default_value = "serial")]
     keys: Keys,
+    /// A cell of two emulated hosts instead, whose hosts fail.
+    #[arg(long)]
+    cell: bool,
     /// Print everything that the consoles say.
     #[arg(long)]
     verbose: bool,
@@ -37,6 +42,14 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.cell {
+        let Options { escape, guest, host, .. } = &options;
+        let escape = std::fs::canonicalize(escape).with_context(|| escape.display().to_string())?;
+        println!("lab: a cell of two hosts, each an emulated machine with SVM");
+        let steps = cell::fail_over(cell::CellParts { escape: &escape, guest, host }).context("lab")?;
+        println!("lab: {steps} steps passed, 0 failed");
+        return Ok(());
+    }
     let kind = if options.emulate { Kind::Emulated } else { Kind::of_this_machine() };
     println!("lab: the host is {kind}, the guest's console is {:?}", options.keys);
     let Options { escape, guest, host, keys, .. } = &options;

@@ -2,8 +2,9 @@
 
 use crate::console::Console;
 use crate::host::{DISK_BEGINS, HOST_ADDRESS, Host};
+use crate::steps::Steps;
 use anyhow::{Context, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// An emulated host on a busy machine.
 const HOST_LIMIT: Duration = Duration::from_secs(90);
@@ -14,7 +15,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// Boots a guest, uses its console, network and randomness, lets it reboot, and switches it off. Returns the number of steps.
 pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
-    let mut steps = Steps { done: 0, at: Instant::now() };
+    let mut steps = Steps::begin();
     let console = host.console();
     console.wait_for("lab: the host is up", HOST_LIMIT).context("the host")?;
     steps.passed("the host is up");
@@ -56,7 +57,7 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     steps.passed("without its device the arena is found by /dev/mem, with a warning");
     ask(console, "poweroff -f", "lab: escape ended with 0")?;
     steps.passed("power off ends `escape boot` with 0");
-    Ok(steps.done)
+    Ok(steps.done())
 }
 
 /// Waits for the guest's first program and its prompt.
@@ -80,16 +81,4 @@ fn use_disks(console: &mut Console) -> Result<()> {
     let write = "echo written before | dd of=/dev/vda bs=512 seek=8 conv=sync,fsync && echo all is $((6 * 7))";
     ask(console, write, "all is 42")?;
     ask(console, "echo lost | dd of=/dev/vdb bs=512 || echo refused $((6 * 7))", "refused 42")
-}
-
-struct Steps {
-    done: u32,
-    at: Instant,
-}
-
-impl Steps {
-    fn passed(&mut self, what: &str) {
-        self.done += 1;
-        println!("lab: passed after {:5.1} s  {what}", self.at.elapsed().as_secs_f64());
-    }
 }

@@ -1,0 +1,183 @@
+//! Clients: sessions over HTTP, a checked stream, `curl`.
+
+use super::process::enter;
+use anyhow::{Context, Result, bail, ensure};
+use escape_fabric::netns::NetNs;
+use escape_session::pattern;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A reply comes within this, whatever has happened to the host: emulated hosts are slow.
+pub const REPLY_MAX: Duration = Duration::from_secs(60);
+/// The service of the cell.
+pub const HTTP: &str = "10.77.0.10:80";
+const STREAM: &str = "10.77.0.10:9000";
+
+fn connect(clients: &NetNs, service: &str) -> Result<TcpStream> {
+    let service: SocketAddr = service.parse().context("the service's address")?;
+    let stream = clients.enter(|| TcpStream::connect_timeout(&service, REPLY_MAX))?;
+    let stream = stream.with_context(|| format!("connecting to {service}"))?;
+    stream.set_read_timeout(Some(REPLY_MAX)).and_then(|()| stream.set_nodelay(true)).context("a client's socket")?;
+    Ok(stream)
+}
+
+/// A session that counts its requests, as the service does, on one connection.
+pub struct Session {
+    stream: TcpStream,
+    count: u64,
+    /// The longest wait for a reply since the last look.
+    pub longest: Duration,
+}
+
+impl Session {
+    /// Opens one.
+    pub fn open(clients: &NetNs) -> Result<Self> {
+        Ok(Self { stream: connect(clients, HTTP)?, count: 0, longest: Duration::ZERO })
+    }
+
+    /// One request; the service must have counted exactly those of this session.
+    pub fn count(&mut self) -> Result<()> {
+        let body = self.ask("POST /counter HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n")?;
+        self.count += 1;
+        ensure!(body == self.count.to_string(), "the session has counted {body:?}, its client {}", self.count);
+        Ok(())
+    }
+
+    /// The node that serves it now.
+    pub fn node(&mut self) -> Result<u16> {
+        let body = self.ask("GET /session HTTP/1.1\r\nHost: lab\r\n\r\n")?;
+        let facts: serde_json::Value = serde_json::from_str(&body).with_context(|| body.clone())?;
+        let node = facts.get("node").and_then(serde_json::Value::as_u64).with_context(|| body.clone())?;
+        u16::try_from(node).context("a node's number")
+    }
+
+    fn ask(&mut self, request: &str) -> Result<String> {
+        let begun = Instant::now();
+        self.stream.write_all(request.as_bytes()).context("sending a request")?;
+        let body = self.reply().with_context(|| format!("after {:.1} s", begun.elapsed().as_secs_f64()))?;
+        self.longest = self.longest.max(begun.elapsed());
+        Ok(body)
+    }
+
+    fn reply(&mut self) -> Result<String> {
+        let mut bytes = Vec::new();
+        let mut part = [0; 1024];
+        loop {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+                if body.len() >= length.context("a reply without length")?.parse::<usize>().context("a length")? {
+                    ensure!(head.starts_with("HTTP/1.1 200 "), "{text}");
+                    return Ok(body.to_owned());
+                }
+            }
+            let n = self.stream.read(&mut part).context("waiting for a reply")?;
+            ensure!(n > 0, "the session was closed");
+            bytes.extend(part.get(..n).unwrap_or_default());
+        }
+    }
+}
+
+/// A stream of checked bytes both ways.
+pub struct Stream {
+    stream: TcpStream,
+    sent: u64,
+    received: u64,
+    last: Vec<u8>,
+}
+
+/// Bytes of the trailer, which nothing but the end tells from the rest.
+const TRAILER: usize = 16;
+
+impl Stream {
+    /// Opens one.
+    pub fn open(clients: &NetNs) -> Result<Self> {
+        let stream = connect(clients, STREAM)?;
+        stream.set_nonblocking(true).context("a stream")?;
+        Ok(Self { stream, sent: 0, received: 0, last: Vec::new() })
+    }
+
+    /// Sends and receives for so long, at least so many bytes each way: all of them right.
+    pub fn go_on(&mut self, at_least: u64) -> Result<Duration> {
+        let (sent, received) = (self.sent + at_least, self.received + at_least);
+        let (begun, mut moved, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+        while self.sent < sent || self.received < received {
+            let any = self.send()? | self.receive()?;
+            if any {
+                longest = longest.max(moved.elapsed());
+                moved = Instant::now();
+            } else {
+                ensure!(moved.elapsed() < REPLY_MAX, "nothing moved, after {} s", begun.elapsed().as_secs());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(longest)
+    }
+
+    fn send(&mut self) -> Result<bool> {
+        // Not as fast as the socket: what waits in this kernel says nothing of the service.
+        let mut piece = [0; 1024];
+        pattern::fill(&mut piece, self.sent);
+        match self.stream.write(&piece) {
+            Ok(n) => {
+                self.sent += n as u64;
+                Ok(n > 0)
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e).context("sending on the stream"),
+        }
+    }
+
+    fn receive(&mut self) -> Result<bool> {
+        let mut piece = [0; 16 << 10];
+        match self.stream.read(&mut piece) {
+            Ok(0) => bail!("the stream was closed"),
+            Ok(n) => {
+                let piece = piece.get(..n).unwrap_or_default();
+                let wrong = pattern::count_wrong(piece, self.received);
+                ensure!(wrong == 0, "{wrong} wrong bytes of {n} at {}", self.received);
+                self.received += n as u64;
+                Ok(true)
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e).context("receiving on the stream"),
+        }
+    }
+
+    /// Ends it: the service tells how many bytes came and how many were wrong. Returns bytes each way.
+    pub fn end(mut self) -> Result<(u64, u64)> {
+        self.stream.shutdown(Shutdown::Write).context("the stream's end")?;
+        self.stream.set_nonblocking(false).context("a stream")?;
+        let mut piece = [0; 16 << 10];
+        loop {
+            let n = self.stream.read(&mut piece).context("waiting for the trailer")?;
+            if n == 0 {
+                break;
+            }
+            self.last.extend(piece.get(..n).unwrap_or_default());
+            // All but what may be the trailer is pattern.
+            let checked = self.last.len().saturating_sub(TRAILER);
+            let pattern_bytes: Vec<u8> = self.last.drain(..checked).collect();
+            ensure!(pattern::count_wrong(&pattern_bytes, self.received) == 0, "wrong bytes at {}", self.received);
+            self.received += checked as u64;
+        }
+        let trailer: &[u8; TRAILER] = self.last.first_chunk().context("a stream without trailer")?;
+        let word = |at: usize| trailer.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+        ensure!(word(0) == self.sent, "the service has {} of {} bytes", word(0), self.sent);
+        ensure!(word(8) == 0, "{} bytes came wrong to the service", word(8));
+        Ok((self.sent, self.received))
+    }
+}
+
+/// `curl` in the clients' namespace: a whole exchange with a client that is not this program's.
+pub fn curl(clients: &NetNs, path: &str) -> Result<Vec<u8>> {
+    let mut command = Command::new("curl");
+    let limit = REPLY_MAX.as_secs().to_string();
+    command.args(["-sS", "--fail", "--max-time", &limit]).arg(format!("http://{HTTP}{path}"));
+    enter(&mut command, clients, &[]);
+    let output = command.output().context("curl")?;
+    ensure!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}

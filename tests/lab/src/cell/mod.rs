@@ -1,0 +1,18 @@
+//! A cell whose hosts are machines of their own, emulated in software, each with a node and a Debian guest in it. Orchestrator, edge and
+//! clients are programs of this machine, in network namespaces.
+//!
+//! ```text
+//!  clients ── up0 [ edge, orchestrator ] node1 ── data NIC   ┐ br1  ── escape1   [ emulated host 1: escape node, Debian guest ]
+//!                                        node1m ─ mirror NIC ┘ br1m ── escape1m
+//!                                        node2 …                                 [ emulated host 2 ]
+//!               every host ── ctl NIC ── br0 [ edge, orchestrator ]
+//! ```
+
+mod clients;
+mod control;
+mod host;
+mod network;
+mod process;
+mod scenario;
+
+pub use scenario::{CellParts, fail_over};

@@ -1,0 +1,217 @@
+//! What happens to the cell.
+
+use super::clients::{Session, Stream, curl};
+use super::control::Control;
+use super::host::CellHost;
+use super::network::Network;
+use crate::host::Image;
+use crate::steps::Steps;
+use anyhow::{Context, Result, ensure};
+use escape_session::pattern;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Hosts up, guests booted, groups paired.
+const SETTLE_MAX: Duration = Duration::from_secs(150);
+/// A process of the cell that is up says so within this.
+const SESSIONS: usize = 6;
+/// Bytes of the stream around each fault, each way.
+const STREAM_BYTES: u64 = 200_000;
+/// How long a host hangs, or is cut off.
+const AWAY: Duration = Duration::from_secs(6);
+
+/// What the cell is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct CellParts<'a> {
+    /// The `escape` program.
+    pub escape: &'a Path,
+    /// Directory of the guest's image.
+    pub guest: &'a Path,
+    /// Directory of the host's image.
+    pub host: &'a Path,
+}
+
+/// A cell of two hosts, and clients that do not notice what happens to them.
+struct Lab<'a> {
+    parts: CellParts<'a>,
+    directory: PathBuf,
+    network: Network,
+    control: Control,
+    hosts: BTreeMap<u16, CellHost>,
+    sessions: Vec<Session>,
+    stream: Option<Stream>,
+    steps: Steps,
+}
+
+/// Kills a host, lets one hang, cuts one off; sessions, a stream and `curl` go on. Returns the number of steps.
+pub fn fail_over(parts: CellParts<'_>) -> Result<u32> {
+    let directory = std::env::temp_dir().join(format!("escape-lab-cell-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).context("a directory for the lab")?;
+    let outcome = Lab::start(parts, &directory).and_then(|mut lab| {
+        let outcome = lab.run();
+        if outcome.is_err() {
+            lab.tell_all();
+        }
+        outcome.map(|()| lab.steps.done())
+    });
+    let _ = std::fs::remove_dir_all(&directory);
+    outcome
+}
+
+impl<'a> Lab<'a> {
+    fn start(parts: CellParts<'a>, directory: &Path) -> Result<Self> {
+        let steps = Steps::begin();
+        let mut network = Network::new().context("the lab's networks (needs root)")?;
+        let image = directory.join("guest.toml");
+        let Image { kernel, initrd } = Image::in_directory(parts.guest)?;
+        let file = format!(
+            "kernel = {kernel:?}\ninitrd = {initrd:?}\ncmdline = \"console=ttyS0 quiet cryptomgr.notests mitigations=off \
+             random.trust_cpu=on no_timer_check panic=-1 reboot=k\"\n"
+        );
+        std::fs::write(&image, file).context("the guest's image file")?;
+        let control = Control::start(parts.escape, &image, directory, &network)?;
+        let mut hosts = BTreeMap::new();
+        for number in [1, 2] {
+            hosts.insert(number, start_host(parts, number, &mut network, &control, directory)?);
+        }
+        let directory = directory.to_owned();
+        Ok(Self { parts, directory, network, control, hosts, sessions: Vec::new(), stream: None, steps })
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        self.steps.passed("two hosts run a node each, groups are paired");
+        for _ in 0..SESSIONS {
+            self.sessions.push(Session::open(&self.network.clients)?);
+        }
+        self.stream = Some(Stream::open(&self.network.clients)?);
+        self.use_all(5)?;
+        self.steps.passed("six sessions and a stream are served by Debian guests");
+        self.check_curl()?;
+        self.steps.passed("curl gets 300,000 checked bytes");
+        self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        self.kill()?;
+        self.hang()?;
+        self.partition()?;
+        let (sent, received) = self.stream.take().context("the stream")?.end()?;
+        self.steps.passed(&format!("the stream ends with {sent} bytes one way and {received} the other, all right"));
+        Ok(())
+    }
+
+    /// A host dies; another takes its place.
+    fn kill(&mut self) -> Result<()> {
+        let victim = self.busiest()?;
+        self.hosts.remove(&victim).context("a host")?;
+        self.go_on_without(victim, "was killed")?;
+        let host = start_host(self.parts, victim, &mut self.network, &self.control, &self.directory)?;
+        self.hosts.insert(victim, host);
+        sleep(Duration::from_secs(1));
+        let settled = self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        self.use_all(2)?;
+        self.steps.passed(&format!(
+            "host {victim} is there again; all slices had two copies after {:.0} s",
+            settled.as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// A host stands still, is given up, and wakes up again.
+    fn hang(&mut self) -> Result<()> {
+        let victim = self.busiest()?;
+        let host = self.hosts.get(&victim).context("a host")?;
+        host.process().signal(libc::SIGSTOP)?;
+        let begun = Instant::now();
+        self.go_on_without(victim, "hung")?;
+        sleep(AWAY.saturating_sub(begun.elapsed()));
+        self.hosts.get(&victim).context("a host")?.process().signal(libc::SIGCONT)?;
+        self.use_all(5)?;
+        self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        self.use_all(2)?;
+        self.steps.passed(&format!("host {victim} went on after that, and nobody heard two answers"));
+        Ok(())
+    }
+
+    /// A host is cut off from everything, and comes back.
+    fn partition(&mut self) -> Result<()> {
+        let victim = self.busiest()?;
+        let wires = self.hosts.get(&victim).context("a host")?.wires();
+        self.network.cut(wires, true)?;
+        let begun = Instant::now();
+        self.go_on_without(victim, "was cut off")?;
+        sleep(AWAY.saturating_sub(begun.elapsed()));
+        self.network.cut(wires, false)?;
+        self.use_all(5)?;
+        self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        self.use_all(2)?;
+        self.steps.passed(&format!("host {victim} is joined again, and nobody heard two answers"));
+        Ok(())
+    }
+
+    /// All clients are served, and none by the host that is away.
+    fn go_on_without(&mut self, victim: u16, what: &str) -> Result<()> {
+        let before: Vec<u16> = Vec::new();
+        self.sessions.iter_mut().for_each(|session| session.longest = Duration::ZERO);
+        self.use_all(5).with_context(|| format!("host {victim} {what}"))?;
+        let served = self.places()?;
+        ensure!(!served.contains_key(&victim), "host {victim} {what} and serves: {served:?} {before:?}");
+        let longest = self.sessions.iter().map(|session| session.longest).max().unwrap_or_default();
+        self.check_curl()?;
+        self.steps.passed(&format!(
+            "host {victim} {what}: all sessions and the stream went on; longest wait {:.1} s",
+            longest.as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    fn use_all(&mut self, times: usize) -> Result<()> {
+        for _ in 0..times {
+            self.sessions.iter_mut().try_for_each(Session::count)?;
+        }
+        match &mut self.stream {
+            Some(stream) => stream.go_on(STREAM_BYTES).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn check_curl(&self) -> Result<()> {
+        const BYTES: usize = 300_000;
+        let got = curl(&self.network.clients, &format!("/bytes?n={BYTES}"))?;
+        ensure!(got.len() == BYTES && pattern::count_wrong(&got, 0) == 0, "curl got {} bytes, some wrong", got.len());
+        Ok(())
+    }
+
+    /// Sessions by the node that serves them.
+    fn places(&mut self) -> Result<BTreeMap<u16, usize>> {
+        let mut served = BTreeMap::new();
+        for session in &mut self.sessions {
+            *served.entry(session.node()?).or_default() += 1;
+        }
+        Ok(served)
+    }
+
+    fn busiest(&mut self) -> Result<u16> {
+        let served = self.places()?;
+        served.iter().max_by_key(|(_, count)| **count).map(|(node, _)| *node).context("no sessions")
+    }
+
+    /// For who looks for the cause of a failure.
+    fn tell_all(&self) {
+        eprintln!("{}", self.control.tails());
+        for (number, host) in &self.hosts {
+            eprintln!("== host {number}\n{}", host.process().tail(6000));
+        }
+        eprintln!("== status\n{:#?}", self.control.status(&self.network));
+    }
+}
+
+fn start_host(
+    parts: CellParts<'_>,
+    number: u16,
+    network: &mut Network,
+    control: &Control,
+    directory: &Path,
+) -> Result<CellHost> {
+    CellHost::start(number, network, parts.host, parts.escape, &control.node_directory(number), directory)
+}
