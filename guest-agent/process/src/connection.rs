@@ -1,7 +1,7 @@
 //! A connection that is a slice, in the process that serves it.
 
 use crate::channel::{Channel, Message};
-use crate::slot::layout::TX_SIZE;
+use crate::slot::layout::{RX_SIZE, TX_SIZE};
 use crate::wire::{Flow as Went, Wire};
 use crate::{ProcessError, Session, SliceMemory, SlotState, tcp_flag};
 use escape_capsule::SliceKey;
@@ -85,8 +85,9 @@ impl Connection {
         // Behind the publication: what the kernel sends is in the published state.
         // SAFETY: as above; only read.
         let went = unsafe { self.wire.flush(slot, state) };
+        let unread = state.tcp.input_end.saturating_sub(state.tcp.input_start) as usize;
         // A program that found little room wants to hear when there is more. The kernel tells of room only who was told that there is none.
-        self.due = full && !self.wire.will_tell_of_room();
+        self.due = full && !self.wire.will_tell_of_room() || self.wire.has_more() && unread < RX_SIZE;
         let broken = came == Went::Broken || went == Went::Broken;
         if broken || state.tcp.is(tcp_flag::END_WRITTEN) {
             self.end()?;

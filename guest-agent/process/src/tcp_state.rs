@@ -23,7 +23,7 @@ pub mod tcp_flag {
 /// Our clock for timestamps goes on by so much at each plug, in milliseconds: machines' clocks differ, and a client drops segments
 /// whose timestamps go back (RFC 7323, section 5.3), and takes those that are ahead.
 const CLOCK_MARGIN_MS: u32 = 10_000;
-/// Our window as a restored kernel begins with it.
+/// Our window, and the largest that the client is taken to have told, as a restored kernel begins with them.
 const RECEIVE_WINDOW: u32 = 65_535;
 
 /// Numbers only: any bytes are a value of it.
@@ -48,6 +48,11 @@ pub struct TcpState {
     pub opened_us: u64,
     /// Latest wall clock that the slice has seen, microseconds since 1970.
     pub seen_us: u64,
+    /// Bytes beyond `acknowledged` that the client takes. What it takes in all grows and never shrinks, so that a kernel which goes on with
+    /// this sends nothing for which the client has no room.
+    pub window: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Where the unconsumed input begins in its buffer.
     pub input_start: u32,
     /// Where it ends.
@@ -67,6 +72,9 @@ impl TcpState {
             read: 0,
             opened_us: wall_us,
             seen_us: wall_us,
+            // Of a SYN, whose window is never scaled.
+            window: numbers.window as u32,
+            reserved: 0,
             input_start: 0,
             input_end: 0,
         }
@@ -117,8 +125,6 @@ impl TcpState {
         let numbers = &self.numbers;
         let has = |flag| numbers.flags & flag != 0;
         let expected = self.expected();
-        // The window is not followed: the largest that the first one could have grown to, which a client that has less corrects.
-        let send = u32::from(numbers.window).max(RECEIVE_WINDOW);
         TcpCapsule {
             local: SocketAddrV4::new(Ipv4Addr::from(self.service_ip), self.flow.service_port),
             peer: SocketAddrV4::new(Ipv4Addr::from(self.flow.ip), self.flow.port),
@@ -130,7 +136,13 @@ impl TcpState {
                 scale: has(opening_flag::SCALE).then_some((numbers.scale_of_client, numbers.scale_of_service)),
                 timestamp: has(opening_flag::TIMESTAMPS).then(|| self.clock(wall_us)),
             },
-            window: Window { told_by: expected, send, send_max: send, receive: RECEIVE_WINDOW, told_at: expected },
+            window: Window {
+                told_by: expected,
+                send: self.window,
+                send_max: self.window.max(RECEIVE_WINDOW),
+                receive: RECEIVE_WINDOW,
+                told_at: expected,
+            },
             unread: Vec::new(),
             unacknowledged: Vec::new(),
             unsent,

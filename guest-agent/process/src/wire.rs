@@ -18,6 +18,8 @@ pub struct Wire {
     /// Bytes of the slice's output that the kernel has been given.
     sent: u64,
     shut: bool,
+    /// The input buffer was full before the kernel had no more.
+    has_more: bool,
 }
 
 /// What came of talking to the kernel.
@@ -38,7 +40,7 @@ impl Wire {
         rustix::io::ioctl_fionbio(&socket, true).map_err(ProcessError::call("FIONBIO"))?;
         sockopt::set_tcp_nodelay(&socket, true).map_err(ProcessError::call("TCP_NODELAY"))?;
         sockopt::set_socket_send_buffer_size(&socket, SEND_ROOM).map_err(ProcessError::call("SO_SNDBUF"))?;
-        Ok(Self { socket, sent, shut: false })
+        Ok(Self { socket, sent, shut: false, has_more: false })
     }
 
     /// Bytes of the output that the kernel has.
@@ -46,19 +48,26 @@ impl Wire {
         self.sent
     }
 
+    /// The kernel may have more input than the buffer had room for.
+    pub const fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// Reads what has come into the input buffer. Returns the bytes.
     ///
     /// # Safety
     /// `slot` is the address of the slice's slot, and `state` the one reference into it.
-    pub unsafe fn fill(&self, slot: *mut u8, state: &mut SlotState) -> Flow {
+    pub unsafe fn fill(&mut self, slot: *mut u8, state: &mut SlotState) -> Flow {
         let tcp = &mut state.tcp;
         // SAFETY: inside the slot by the layout; nobody else looks at the buffer while the caller has the slice.
         let buffer = unsafe { std::slice::from_raw_parts_mut(slot.add(RX_AT), RX_SIZE) };
         make_room(buffer, &mut tcp.input_start, &mut tcp.input_end);
         let mut total = 0;
+        self.has_more = false;
         while !tcp.is(tcp_flag::END_READ) {
             let room = buffer.get_mut(tcp.input_end as usize..).unwrap_or_default();
             if room.is_empty() {
+                self.has_more = true;
                 break;
             }
             match rustix::net::recv(&self.socket, room, RecvFlags::DONTWAIT) {
@@ -113,14 +122,15 @@ impl Wire {
         matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
     }
 
-    /// Forgets output that the client has acknowledged.
+    /// Forgets output that the client has acknowledged, and notes its window. The window is asked for last: what is acknowledged between the
+    /// two makes the end of what the client takes look nearer than it is, never farther.
     pub fn trim(&self, state: &mut SlotState) {
-        if state.tcp.unacknowledged() == 0 {
-            return;
-        }
-        let Ok(outstanding) = escape_tcp::outstanding(self.as_fd()) else { return };
+        let tcp = &mut state.tcp;
+        let outstanding = escape_tcp::outstanding(self.as_fd());
+        let (Ok(outstanding), Ok(window)) = (outstanding, escape_tcp::peer_window(self.as_fd())) else { return };
         let acknowledged = self.sent.saturating_sub(outstanding as u64);
-        state.tcp.acknowledged = state.tcp.acknowledged.max(acknowledged.min(state.tcp.written));
+        tcp.acknowledged = tcp.acknowledged.max(acknowledged.min(tcp.written));
+        tcp.window = window;
     }
 }
 

@@ -147,6 +147,24 @@ struct Two([u32; 2]);
 // SAFETY: two `u32`.
 unsafe impl Plain for Two {}
 
+/// The first 232 bytes of `TCP_INFO`: up to `tcpi_snd_wnd`, the last of them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct UpToWindow([u32; 58]);
+impl Default for UpToWindow {
+    fn default() -> Self {
+        Self([0; 58])
+    }
+}
+// SAFETY: `u32`s.
+unsafe impl Plain for UpToWindow {}
+
+/// The peer's window now, bytes; 0 from kernels before 5.4, which do not tell it.
+pub(crate) fn peer_window(socket: BorrowedFd<'_>) -> Result<u32, TcpError> {
+    let UpToWindow([.., window]) = get_option(socket.as_raw_fd(), libc::TCP_INFO, "TCP_INFO")?;
+    Ok(window)
+}
+
 fn waiting(socket: BorrowedFd<'_>, request: libc::c_ulong, call: &'static str) -> Result<usize, TcpError> {
     let mut bytes = 0i32;
     // SAFETY: these requests write one `int`, to which the pointer leads.

@@ -15,6 +15,14 @@ pub fn outstanding(connection: BorrowedFd<'_>) -> Result<usize, TcpError> {
     Ok(socket::unacknowledged(connection)?.0)
 }
 
+/// The peer's window: how many bytes beyond those that it has acknowledged it takes.
+///
+/// # Errors
+/// It is no connection.
+pub fn peer_window(connection: BorrowedFd<'_>) -> Result<u32, TcpError> {
+    socket::peer_window(connection)
+}
+
 /// Whether it has ended both ways, or is broken.
 ///
 /// # Errors

@@ -327,3 +327,59 @@ fn damaged_and_foreign_slices_are_refused_and_nothing_is_left_of_them() {
         assert!(machine.agent.places.of_flow(&stranger).is_none());
     });
 }
+
+/// Takes all input and writes as many bytes.
+fn echo(session: &mut Session<'_>) {
+    let input = session.input().to_vec();
+    let taken = session.write(&input);
+    session.consume(taken);
+    if session.at_end() {
+        session.close();
+    }
+}
+
+/// Found by the lab: a stream stood still, because a full buffer had ended a turn and no event began another.
+#[test]
+fn a_buffer_that_was_full_does_not_end_the_stream() {
+    const BYTES: usize = 4 << 20;
+    in_a_network(|| {
+        let mut machine = Machine::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let mut reader = client(&listener);
+        machine.take(&listener);
+        let mut writer = reader.try_clone().unwrap();
+        let sent = std::thread::spawn(move || {
+            let bytes: Vec<u8> = (0..BYTES).map(|i| (i / 3) as u8).collect();
+            writer.write_all(&bytes).unwrap();
+            writer.shutdown(std::net::Shutdown::Write).unwrap();
+            bytes
+        });
+        let got = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            all
+        });
+        // Turns only when the kernel says so, once each time, as an edge-triggered poller has them.
+        use rustix::event::{Timespec, epoll};
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        epoll::add(&poll, &machine.served[0], epoll::EventData::new_u64(0), flags).unwrap();
+        let begun = Instant::now();
+        let mut due = true;
+        while !machine.served.is_empty() {
+            let mut events = Vec::with_capacity(4);
+            let patience = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&patience)).unwrap();
+            if due || !events.is_empty() {
+                machine.served.retain_mut(|connection| connection.work(echo).unwrap() != Turn::Over);
+                due = machine.served.first().is_some_and(Connection::is_due);
+            }
+            machine.turn();
+            assert!(begun.elapsed() < LIMIT, "it stands still");
+        }
+        while !got.is_finished() && begun.elapsed() < LIMIT {
+            machine.turn();
+        }
+        assert!(sent.join().unwrap() == got.join().unwrap());
+    });
+}
