@@ -102,7 +102,7 @@ pub struct Interrupts {
     pub rng: Interrupt,
     /// The control ring. By pins KVM does not listen to it: such a guest has no driver for it, and is woken in another way.
     pub control: Interrupt,
-    /// Nudges.
+    /// Nudges. By pins nobody listens.
     pub nudge: Interrupt,
     /// The serial port.
     pub serial: Interrupt,
@@ -139,16 +139,16 @@ impl Interrupts {
             Wiring::Messages => line(index, what),
             Wiring::Pins => connect(vm, DEVICE_PIN0 + index, what),
         };
+        // Vectors that only a guest made for this VMM has a handler for.
+        let of_image = |index: u32, what| match wiring {
+            Wiring::Messages => line(index, what),
+            Wiring::Pins => Interrupt::new().map_err(|source| InterruptError::EventFd { what, source }),
+        };
         Ok(Self {
             net: of_device(device::NET as u32, "virtio-net")?,
             rng: of_device(device::RNG as u32, "virtio-rng")?,
-            control: match wiring {
-                Wiring::Messages => line(2, "control")?,
-                Wiring::Pins => {
-                    Interrupt::new().map_err(|source| InterruptError::EventFd { what: "control", source })?
-                }
-            },
-            nudge: line(3, "nudge")?,
+            control: of_image(2, "control")?,
+            nudge: of_image(3, "nudge")?,
             serial: connect(vm, SERIAL_PIN, "serial")?,
             stock: stock_pins.map(|pin| connect(vm, pin, "a stock guest's device")).collect::<Result<_, _>>()?,
         })

@@ -35,7 +35,7 @@ struct Options {
     /// A cell of two emulated hosts instead, whose hosts fail.
     #[arg(long)]
     cell: bool,
-    /// Print everything that the consoles say.
+    /// Print everything that the consoles say; of a cell, the end of it.
     #[arg(long)]
     verbose: bool,
 }
@@ -46,7 +46,8 @@ fn main() -> Result<()> {
         let Options { escape, guest, host, .. } = &options;
         let escape = std::fs::canonicalize(escape).with_context(|| escape.display().to_string())?;
         println!("lab: a cell of two hosts, each an emulated machine with SVM");
-        let steps = cell::fail_over(cell::CellParts { escape: &escape, guest, host }).context("lab")?;
+        let steps =
+            cell::fail_over(cell::CellParts { escape: &escape, guest, host }, options.verbose).context("lab")?;
         println!("lab: {steps} steps passed, 0 failed");
         return Ok(());
     }

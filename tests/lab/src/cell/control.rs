@@ -66,6 +66,18 @@ impl Control {
         serde_json::from_str(&text).with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
     }
 
+    /// What the last failover took, in words.
+    pub fn last_failover(&self, network: &Network) -> Result<String> {
+        let status = self.status(network)?;
+        let last = status.get("last_failover").context("no failover")?;
+        let seconds = |us: Option<&Value>| us.and_then(Value::as_f64).unwrap_or(f64::NAN) / 1e6;
+        Ok(format!(
+            "found after {:.2} s, plugged {:.2} s later",
+            seconds(last.pointer("/cause/silent/silent_us")),
+            seconds(last.get("plugged_us"))
+        ))
+    }
+
     /// Waits until every group has an owner and a standby, and every slice a copy. Returns how long that took.
     pub fn wait_settled(&self, network: &Network, limit: Duration) -> Result<Duration> {
         let begun = Instant::now();

@@ -40,6 +40,11 @@ impl CellHost {
         Ok(Self { process, wires: indices })
     }
 
+    /// Guests that have come up on it so far.
+    pub fn guests_ready(&self) -> usize {
+        self.process.said("guest ready")
+    }
+
     /// Its process.
     pub const fn process(&self) -> &Process {
         &self.process

@@ -36,6 +36,11 @@ impl Process {
         }
     }
 
+    /// How often it has said this.
+    pub fn said(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).matches(text).count()
+    }
+
     /// What it has said last.
     pub fn tail(&self, bytes: usize) -> String {
         let said = std::fs::read(&self.log).unwrap_or_default();

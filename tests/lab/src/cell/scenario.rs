@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Hosts up, guests booted, groups paired.
 const SETTLE_MAX: Duration = Duration::from_secs(150);
-/// A process of the cell that is up says so within this.
+/// Sessions beside the stream.
 const SESSIONS: usize = 6;
 /// Bytes of the stream around each fault, each way.
 const STREAM_BYTES: u64 = 200_000;
@@ -46,12 +46,12 @@ struct Lab<'a> {
 }
 
 /// Kills a host, lets one hang, cuts one off; sessions, a stream and `curl` go on. Returns the number of steps.
-pub fn fail_over(parts: CellParts<'_>) -> Result<u32> {
+pub fn fail_over(parts: CellParts<'_>, verbose: bool) -> Result<u32> {
     let directory = std::env::temp_dir().join(format!("escape-lab-cell-{}", std::process::id()));
     std::fs::create_dir_all(&directory).context("a directory for the lab")?;
     let outcome = Lab::start(parts, &directory).and_then(|mut lab| {
         let outcome = lab.run();
-        if outcome.is_err() {
+        if outcome.is_err() || verbose {
             lab.tell_all();
         }
         outcome.map(|()| lab.steps.done())
@@ -81,8 +81,10 @@ impl<'a> Lab<'a> {
     }
 
     fn run(&mut self) -> Result<()> {
-        self.control.wait_settled(&self.network, SETTLE_MAX)?;
-        self.steps.passed("two hosts run a node each, groups are paired");
+        for host in [1, 2] {
+            self.wait_for_guest(host, 0)?;
+        }
+        self.steps.passed("two hosts run a node and a Debian guest each, groups are paired");
         for _ in 0..SESSIONS {
             self.sessions.push(Session::open(&self.network.clients)?);
         }
@@ -107,27 +109,37 @@ impl<'a> Lab<'a> {
         self.go_on_without(victim, "was killed")?;
         let host = start_host(self.parts, victim, &mut self.network, &self.control, &self.directory)?;
         self.hosts.insert(victim, host);
-        sleep(Duration::from_secs(1));
-        let settled = self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        let took = self.wait_for_guest(victim, 0)?;
         self.use_all(2)?;
-        self.steps.passed(&format!(
-            "host {victim} is there again; all slices had two copies after {:.0} s",
-            settled.as_secs_f64()
-        ));
+        let took = took.as_secs_f64();
+        self.steps.passed(&format!("host {victim} is there again: two copies of all and a guest up after {took:.0} s"));
         Ok(())
+    }
+
+    /// Waits until one more guest than that has come up on a host, and all slices have two copies.
+    fn wait_for_guest(&self, host: u16, before: usize) -> Result<Duration> {
+        let begun = Instant::now();
+        while self.hosts.get(&host).context("a host")?.guests_ready() <= before {
+            ensure!(begun.elapsed() < SETTLE_MAX, "no guest came up on host {host}");
+            sleep(Duration::from_millis(100));
+        }
+        self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        Ok(begun.elapsed())
     }
 
     /// A host stands still, is given up, and wakes up again.
     fn hang(&mut self) -> Result<()> {
         let victim = self.busiest()?;
         let host = self.hosts.get(&victim).context("a host")?;
+        let guests = host.guests_ready();
         host.process().signal(libc::SIGSTOP)?;
         let begun = Instant::now();
         self.go_on_without(victim, "hung")?;
         sleep(AWAY.saturating_sub(begun.elapsed()));
         self.hosts.get(&victim).context("a host")?.process().signal(libc::SIGCONT)?;
         self.use_all(5)?;
-        self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        // It joins anew, with a new guest.
+        self.wait_for_guest(victim, guests)?;
         self.use_all(2)?;
         self.steps.passed(&format!("host {victim} went on after that, and nobody heard two answers"));
         Ok(())
@@ -136,14 +148,16 @@ impl<'a> Lab<'a> {
     /// A host is cut off from everything, and comes back.
     fn partition(&mut self) -> Result<()> {
         let victim = self.busiest()?;
-        let wires = self.hosts.get(&victim).context("a host")?.wires();
+        let host = self.hosts.get(&victim).context("a host")?;
+        let (wires, guests) = (host.wires(), host.guests_ready());
         self.network.cut(wires, true)?;
         let begun = Instant::now();
         self.go_on_without(victim, "was cut off")?;
         sleep(AWAY.saturating_sub(begun.elapsed()));
         self.network.cut(wires, false)?;
         self.use_all(5)?;
-        self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        // It joins anew, with a new guest.
+        self.wait_for_guest(victim, guests)?;
         self.use_all(2)?;
         self.steps.passed(&format!("host {victim} is joined again, and nobody heard two answers"));
         Ok(())
@@ -151,16 +165,16 @@ impl<'a> Lab<'a> {
 
     /// All clients are served, and none by the host that is away.
     fn go_on_without(&mut self, victim: u16, what: &str) -> Result<()> {
-        let before: Vec<u16> = Vec::new();
         self.sessions.iter_mut().for_each(|session| session.longest = Duration::ZERO);
         self.use_all(5).with_context(|| format!("host {victim} {what}"))?;
         let served = self.places()?;
-        ensure!(!served.contains_key(&victim), "host {victim} {what} and serves: {served:?} {before:?}");
+        ensure!(!served.contains_key(&victim), "host {victim} {what} and serves: {served:?}");
         let longest = self.sessions.iter().map(|session| session.longest).max().unwrap_or_default();
         self.check_curl()?;
         self.steps.passed(&format!(
-            "host {victim} {what}: all sessions and the stream went on; longest wait {:.1} s",
-            longest.as_secs_f64()
+            "host {victim} {what}: all sessions and the stream went on; longest wait {:.1} s ({})",
+            longest.as_secs_f64(),
+            self.control.last_failover(&self.network)?
         ));
         Ok(())
     }
