@@ -90,6 +90,11 @@ impl TcpState {
         self.written.wrapping_sub(self.acknowledged) as usize
     }
 
+    /// Nothing was read of the client and nothing of what was written was acknowledged: it may not have heard the answer to its SYN.
+    pub const fn is_unheard(&self) -> bool {
+        self.read == 0 && self.acknowledged == 0 && self.flags & (tcp_flag::END_READ | tcp_flag::OVER) == 0
+    }
+
     /// What is published of the connection: what came before `rcv_nxt` is in the slice, and so is what comes before `snd_nxt`.
     pub const fn published(&self) -> ConnectionNumbers {
         let end_written = self.is(tcp_flag::END_WRITTEN) as u32;

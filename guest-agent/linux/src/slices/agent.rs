@@ -3,6 +3,7 @@
 use super::host::Host;
 use super::places::{Place, Places, Stage};
 use super::processes::Processes;
+use super::syn_answer;
 use crate::error::AgentError;
 use escape_abi::message::{Flow, refusal};
 use escape_abi::{GuestMessage, HostMessage, OpeningNumbers};
@@ -15,6 +16,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Messages taken per turn from one side, so that others have theirs.
 const MESSAGES_PER_TURN_MAX: usize = 256;
+/// Times that the answer to a SYN is said again, a second apart.
+const ANSWERS_MAX: u8 = 4;
 /// Cause of a slice's end that [`GuestMessage::Poisoned`] tells: its process died while it worked on it.
 const PROCESS_DIED: u32 = 257;
 
@@ -28,13 +31,24 @@ pub struct Agent {
     devices: [(OwnedFd, u64); 2],
     service_ip: [u8; 4],
     ready: bool,
+    /// Plugged connections whose clients may not have heard the answer to their SYN, and how often it was said here. Bounded by the slots.
+    unheard: Vec<(SliceKey, u8)>,
 }
 
 impl Agent {
     /// An agent for a service with this address.
     pub fn new(memory: SliceMemory, host: Host, devices: [(OwnedFd, u64); 2], service_ip: [u8; 4]) -> Self {
         let places = Places::new(memory.n_slots());
-        Self { memory, host, places, processes: Processes::default(), devices, service_ip, ready: false }
+        Self {
+            memory,
+            host,
+            places,
+            processes: Processes::default(),
+            devices,
+            service_ip,
+            ready: false,
+            unheard: Vec::new(),
+        }
     }
 
     /// Takes what the host has said.
@@ -109,12 +123,32 @@ impl Agent {
             Stage::Unserved { socket }
         };
         self.places.put(Place { key, flow: state.tcp.flow, stage, since: Instant::now() });
+        if state.tcp.is_unheard() {
+            self.unheard.push((key, 0));
+            self.answer_unheard();
+        }
         if closes {
             self.plugged(key, 0);
         } else {
             self.give_to_process(key);
         }
         Ok(())
+    }
+
+    /// Says the answer to their SYN to clients that may not have heard it, a few times.
+    pub fn answer_unheard(&mut self) {
+        let Self { memory, unheard, .. } = self;
+        unheard.retain_mut(|(key, said)| {
+            // SAFETY: a slot of the arena; a copy of numbers that a process may be changing, of which any value will do.
+            let state = memory.slot(key.slot).map(|slot| unsafe { slot.read_volatile() });
+            let Some(tcp) = state.map(|state| state.tcp).filter(TcpState::is_unheard) else { return false };
+            let clock = tcp.capsule(Vec::new(), wall_us()).options.timestamp.unwrap_or(0);
+            if let Err(errno) = syn_answer::say(&tcp, clock) {
+                eprintln!("escape-agent: slice {key}: its client's SYN cannot be answered again: {errno}");
+            }
+            *said += 1;
+            *said < ANSWERS_MAX
+        });
     }
 
     /// A restored slice goes to the process that serves its port, now or when there is one.

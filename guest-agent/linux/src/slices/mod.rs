@@ -13,6 +13,7 @@ mod places;
 mod processes;
 mod route;
 mod run;
+mod syn_answer;
 #[cfg(test)]
 mod tests;
 mod words;

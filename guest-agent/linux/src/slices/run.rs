@@ -82,6 +82,7 @@ impl Loop {
             if self.looked.elapsed() >= TICK {
                 self.looked = Instant::now();
                 self.agent.look_at_openings();
+                self.agent.answer_unheard();
             }
             self.agent.host.announce();
             self.wait()?;

@@ -383,3 +383,53 @@ fn a_buffer_that_was_full_does_not_end_the_stream() {
         assert!(sent.join().unwrap() == got.join().unwrap());
     });
 }
+
+/// TCP-FAILOVER, T12: the machine dies before the client has heard the answer to its SYN.
+#[test]
+fn a_client_that_has_not_heard_the_answer_to_its_syn_hears_it_again() {
+    in_a_network(|| {
+        let mut machine = Machine::new();
+        // Packets of this kernel to the client do not reach it: the handshake stays half open for it, and the slice is made of what the
+        // host saw. No listener: the kernel knows nothing of the connection.
+        let numbers = OpeningNumbers { iss: 500, irs: 900, mss: 1460, window: 65_535, ..OpeningNumbers::default() };
+        let flow = Flow { ip: Ipv4Addr::LOCALHOST.octets(), port: 45_678, service_port: PORT };
+        machine.tell(HostMessage::Opening { flow, numbers });
+        let bound = machine.hear(|m| matches!(m, GuestMessage::Bind { .. }));
+        let GuestMessage::Bind { slot, incarnation, .. } = bound else { panic!("{bound:?}") };
+        let key = SliceKey { slot, incarnation };
+        let mut other = Machine::new();
+        let heard = RawEars::open();
+        move_slice(key, &mut machine, &mut other);
+        let segment = heard.wait_for(45_678);
+        assert_eq!((segment.seq, segment.ack, segment.flags.0), (500, 901, 0x12));
+        assert_eq!(other.served.len(), 1, "it is served all the same");
+    });
+}
+
+/// Hears every TCP packet of this network.
+struct RawEars(OwnedFd);
+
+impl RawEars {
+    fn open() -> Self {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
+        Self(socket_with(AddressFamily::INET, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::TCP)).unwrap())
+    }
+
+    fn wait_for(&self, client_port: u16) -> escape_vmm::commit::Segment {
+        use escape_vmm::commit::{Frame, Source, parse};
+        let begun = Instant::now();
+        let mut packet = [0u8; 2048];
+        loop {
+            assert!(begun.elapsed() < LIMIT, "not heard");
+            let got = rustix::net::recv(&self.0, &mut packet[..], rustix::net::RecvFlags::DONTWAIT);
+            let Ok((_, len)) = got else { continue };
+            let frame = [&[0; 12][..], &[2; 12], &[8, 0], &packet[..len]].concat();
+            if let Frame::Tcp(segment) = parse(&frame, Source::Guest)
+                && segment.flow.port == client_port
+                && segment.flags.syn()
+            {
+                return segment;
+            }
+        }
+    }
+}

@@ -70,12 +70,11 @@ impl Control {
     pub fn last_failover(&self, network: &Network) -> Result<String> {
         let status = self.status(network)?;
         let last = status.get("last_failover").context("no failover")?;
-        let seconds = |us: Option<&Value>| us.and_then(Value::as_f64).unwrap_or(f64::NAN) / 1e6;
-        Ok(format!(
-            "found after {:.2} s, plugged {:.2} s later",
-            seconds(last.pointer("/cause/silent/silent_us")),
-            seconds(last.get("plugged_us"))
-        ))
+        let seconds = |us: Option<&Value>| us.and_then(Value::as_f64).map(|us| us / 1e6);
+        let found = seconds(last.pointer("/cause/silent/silent_us"));
+        let found = found.map_or("found by its end".to_owned(), |s| format!("found after {s:.2} s"));
+        let plugged = seconds(last.get("plugged_us"));
+        Ok(plugged.map_or(found.clone(), |s| format!("{found}, all plugged {s:.2} s later")))
     }
 
     /// Waits until every group has an owner and a standby, and every slice a copy. Returns how long that took.
