@@ -21,7 +21,7 @@ mod tcp_state;
 mod wire;
 
 pub use channel::{Channel, Message, SOCKET_PATH};
-pub use connection::{Connection, Turn};
+pub use connection::{Connection, Turn, wall_us};
 pub use devices::{Device, find_device};
 pub use error::ProcessError;
 pub use memory::SliceMemory;

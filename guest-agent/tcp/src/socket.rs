@@ -177,9 +177,14 @@ pub(crate) fn unread(socket: BorrowedFd<'_>) -> Result<usize, TcpError> {
     waiting(socket, libc::FIONREAD, "SIOCINQ")
 }
 
+/// Bytes written and not acknowledged.
+pub(crate) fn outstanding(socket: BorrowedFd<'_>) -> Result<usize, TcpError> {
+    waiting(socket, libc::TIOCOUTQ, "SIOCOUTQ")
+}
+
 /// Bytes written and not acknowledged, and how many of them were not sent.
 pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> Result<(usize, usize), TcpError> {
-    Ok((waiting(socket, libc::TIOCOUTQ, "SIOCOUTQ")?, waiting(socket, SIOCOUTQNSD, "SIOCOUTQNSD")?))
+    Ok((outstanding(socket)?, waiting(socket, SIOCOUTQNSD, "SIOCOUTQNSD")?))
 }
 
 /// The first bytes of the chosen queue, which stay there; fewer than wanted if there are fewer.

@@ -12,7 +12,7 @@ const CLOSED: u8 = 7;
 /// # Errors
 /// It is no connection.
 pub fn outstanding(connection: BorrowedFd<'_>) -> Result<usize, TcpError> {
-    Ok(socket::unacknowledged(connection)?.0)
+    socket::outstanding(connection)
 }
 
 /// The peer's window: how many bytes beyond those that it has acknowledged it takes.

@@ -101,6 +101,9 @@ impl NodeConfig {
         } else if self.service.slice_per_client && !self.replication {
             // The end of a connection is told by the commit that has it.
             "service: slice_per_client needs replication".into()
+        } else if self.service.slice_per_client && self.linux.is_some() {
+            "service: a slice of a Linux process has one connection, so slice_per_client is for the freestanding guest"
+                .into()
         } else if heartbeat_ms == 0 || suspect_after_ms <= heartbeat_ms {
             format!(
                 "timing: suspect_after_ms ({suspect_after_ms}) must exceed heartbeat_ms ({heartbeat_ms}), which must not be 0"

@@ -10,9 +10,9 @@ use escape_abi::{GuestMessage, HostMessage, OpeningNumbers};
 use escape_capsule::SliceKey;
 use escape_process::channel::{Received, VERSION};
 use escape_process::slot::layout::{TX_AT, TX_SIZE};
-use escape_process::{Channel, Message, SliceMemory, SlotState, TcpState, Wire, tcp_flag};
+use escape_process::{Channel, Message, SliceMemory, SlotState, TcpState, Wire, tcp_flag, wall_us};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Messages taken per turn from one side, so that others have theirs.
 const MESSAGES_PER_TURN_MAX: usize = 256;
@@ -346,10 +346,4 @@ unsafe fn output_of(slot: *const u8, tcp: &TcpState) -> Vec<u8> {
     let ring = unsafe { std::slice::from_raw_parts(slot.add(TX_AT), TX_SIZE) };
     let start = (tcp.acknowledged % TX_SIZE as u64) as usize;
     ring.iter().cycle().skip(start).take(tcp.unacknowledged()).copied().collect()
-}
-
-/// The wall clock, microseconds since 1970.
-pub(super) fn wall_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

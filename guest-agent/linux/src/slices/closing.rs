@@ -1,9 +1,9 @@
 //! The end of connections: what a process has left behind is sent, and the slice closed when the client has it all.
 
-use super::agent::{Agent, wall_us};
+use super::agent::Agent;
 use super::places::Stage;
 use escape_capsule::SliceKey;
-use escape_process::tcp_flag;
+use escape_process::{tcp_flag, wall_us};
 use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 const CLOSING_MAX: Duration = Duration::from_secs(60);
 /// A handshake that is not finished by then is given up.
 const OPENING_MAX: Duration = Duration::from_secs(5);
-/// Connections as the kernel lists them.
-const CONNECTIONS: &str = "/proc/net/tcp";
+/// Connections as the kernel lists them, in this thread's network.
+const CONNECTIONS: &str = "/proc/thread-self/net/tcp";
 /// `TCP_SYN_RECV` there.
 const SYN_RECEIVED: &str = "03";
 

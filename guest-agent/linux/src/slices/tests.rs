@@ -433,3 +433,77 @@ impl RawEars {
         }
     }
 }
+
+#[test]
+fn handshakes_that_nobody_finishes_are_given_up() {
+    in_a_network(|| {
+        let mut machine = Machine::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let opened = client(&listener);
+        let open =
+            Flow { ip: Ipv4Addr::LOCALHOST.octets(), port: opened.local_addr().unwrap().port(), service_port: PORT };
+        let never = Flow { port: 1, ..open };
+        let numbers = OpeningNumbers { mss: 1460, ..OpeningNumbers::default() };
+        for flow in [open, never] {
+            machine.tell(HostMessage::Opening { flow, numbers });
+        }
+        machine.turn();
+        machine.agent.look_at_openings();
+        machine.turn();
+        assert!(!machine.said.iter().any(|m| matches!(m, GuestMessage::Close { .. })), "not yet");
+        for flow in [open, never] {
+            let place = machine.agent.places.of_flow(&flow).unwrap();
+            place.since = Instant::now().checked_sub(Duration::from_secs(6)).unwrap();
+        }
+        machine.agent.look_at_openings();
+        machine.turn();
+        let closed: Vec<_> = machine.said.iter().filter(|m| matches!(m, GuestMessage::Close { .. })).collect();
+        assert_eq!(closed.len(), 1, "the other is open, and its process only slow: {:?}", machine.said);
+    });
+}
+
+#[test]
+fn a_slice_waits_for_the_process_that_serves_its_port() {
+    in_a_network(|| {
+        let (mut one, mut other) = (Machine::new(), Machine::new());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let mut client = client(&listener);
+        let key = one.take(&listener);
+        other.agent.process_gone(other.process);
+        let mut bytes = vec![0; escape_abi::layout::SLOT_SIZE];
+        assert!(one.slots.read(key.slot, 0, &mut bytes));
+        let SliceKey { slot, incarnation } = key;
+        let word = one.slots.word(slot).unwrap();
+        one.tell(HostMessage::Discard { slot, incarnation });
+        one.hear(|m| *m == GuestMessage::Unplugged { slot, incarnation });
+        one.turn();
+        assert!(other.slots.write(slot, 0, &bytes));
+        other.slots.set_word(slot, word);
+        other.tell(HostMessage::Plug { slot, incarnation });
+        other.agent.hear_host();
+        other.agent.host.announce();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(50) {
+            assert_eq!(other.host.recv(), None, "nobody has it");
+        }
+        // It was restored: the kernel takes what comes, and does not say that nobody reads it.
+        client.write_all(b"hello\n").unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        other.process = other.agent.processes.add(ours).unwrap();
+        let Machine { agent, process, .. } = &mut other;
+        let memory = agent.memory;
+        other.service = std::thread::scope(|scope| {
+            let service = scope.spawn(move || Service::over(theirs, memory, &[PORT]).unwrap());
+            while !service.is_finished() {
+                agent.hear_process(*process).unwrap();
+            }
+            service.join().unwrap()
+        });
+        other.hear(|m| *m == GuestMessage::Plugged { slot, incarnation, status: 0 });
+        while other.meta(key).requests < 1 {
+            other.serve();
+            assert!(begun.elapsed() < LIMIT);
+        }
+        assert_eq!(reply_of(&mut client), "1 5 hello");
+    });
+}

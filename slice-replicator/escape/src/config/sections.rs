@@ -12,7 +12,7 @@ use super::mac_address::MacAddress;
 pub struct Cell {
     /// Identity of the cell: two cells can never be mixed up.
     pub uuid: String,
-    /// "freestanding", or the path of an ELF image.
+    /// "freestanding", or the path of an ELF image or of a Linux guest's image file.
     #[serde(default = "freestanding")]
     pub image: String,
     /// The guests' boot command line, at most 255 bytes.

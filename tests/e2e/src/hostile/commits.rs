@@ -19,7 +19,8 @@ impl Host {
             let now = self.now();
             match self.valve.submit(&self.frame, self.vm.slots(), now) {
                 Verdict::Send | Verdict::PassUnprotected => self.released.push(self.frame.to_vec()),
-                Verdict::Held { .. } | Verdict::Dropped(_) => {}
+                // An opening is of guests whose kernel has the connections.
+                Verdict::Held { .. } | Verdict::Opening { .. } | Verdict::Dropped(_) => {}
             }
             if let Some((slice, breach)) = self.valve.take_breached() {
                 self.give_up(slice, format!("I1: {breach}"));
