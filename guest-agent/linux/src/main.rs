@@ -1,17 +1,11 @@
 //! The agent of a Linux guest. It gives the host's people a shell and its programs a report, over virtio-vsock; in a guest of a cell it
 //! serves the slices of the guest's processes ([`slices`]).
 
-mod arena;
-mod error;
-mod report;
-mod shell;
-mod slices;
-mod vsock;
-
-use crate::arena::Arena;
-use crate::error::AgentError;
-use crate::vsock::{Stream, VsockListener};
 use escape_abi::layout::ARENA_BASE;
+use escape_agent::arena::Arena;
+use escape_agent::error::AgentError;
+use escape_agent::vsock::{Stream, VsockListener};
+use escape_agent::{report, shell, slices};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

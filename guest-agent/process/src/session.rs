@@ -55,6 +55,11 @@ impl<'a> Session<'a> {
         self.state.tcp.is(tcp_flag::END_READ) && self.input().is_empty()
     }
 
+    /// The client has sent its last byte; input may be left.
+    pub const fn has_end(&self) -> bool {
+        self.state.tcp.is(tcp_flag::END_READ)
+    }
+
     /// Bytes that can be written in this turn.
     pub fn room(&self) -> usize {
         if self.state.tcp.is(tcp_flag::END_WRITTEN) { 0 } else { TX_SIZE - self.state.tcp.unacknowledged() }

@@ -21,14 +21,16 @@ const ANSWERS_MAX: u8 = 4;
 /// Cause of a slice's end that [`GuestMessage::Poisoned`] tells: its process died while it worked on it.
 const PROCESS_DIED: u32 = 257;
 
+/// Control pages and arena as devices that processes map, with their sizes.
+pub type Devices = [(OwnedFd, u64); 2];
+
 /// The agent.
 pub struct Agent {
     pub(super) memory: SliceMemory,
     pub(super) host: Host,
     pub(super) places: Places,
     pub(super) processes: Processes,
-    /// Control pages and arena, for processes, with their sizes.
-    devices: [(OwnedFd, u64); 2],
+    devices: Devices,
     service_ip: [u8; 4],
     ready: bool,
     /// Plugged connections whose clients may not have heard the answer to their SYN, and how often it was said here. Bounded by the slots.
@@ -37,7 +39,7 @@ pub struct Agent {
 
 impl Agent {
     /// An agent for a service with this address.
-    pub fn new(memory: SliceMemory, host: Host, devices: [(OwnedFd, u64); 2], service_ip: [u8; 4]) -> Self {
+    pub fn new(memory: SliceMemory, host: Host, devices: Devices, service_ip: [u8; 4]) -> Self {
         let places = Places::new(memory.n_slots());
         Self {
             memory,

@@ -18,4 +18,6 @@ mod syn_answer;
 mod tests;
 mod words;
 
-pub use run::{is_of_cell, run};
+pub use agent::{Agent, Devices};
+pub use host::{Doorbell, Host};
+pub use run::{AgentLoop, is_of_cell, run};

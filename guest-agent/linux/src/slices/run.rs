@@ -60,11 +60,11 @@ pub fn run() -> Result<(), AgentError> {
     let devices = [(copy(&control)?, size(control.bytes())), (copy(&arena)?, size(arena.bytes()))];
     let listener = listen(Path::new(SOCKET_PATH))?;
     println!("escape-agent: node {}, {} slots, processes at {SOCKET_PATH}", words.node, memory.n_slots());
-    Loop { agent: Agent::new(memory, host, devices, words.ip.octets()), listener, waker: None, looked: Instant::now() }
-        .run()
+    AgentLoop::new(Agent::new(memory, host, devices, words.ip.octets()), listener).run()
 }
 
-struct Loop {
+/// The agent and what it waits for.
+pub struct AgentLoop {
     agent: Agent,
     listener: OwnedFd,
     /// The host wakes the agent by bytes on it.
@@ -72,30 +72,45 @@ struct Loop {
     looked: Instant,
 }
 
-impl Loop {
+impl AgentLoop {
+    /// An agent whose processes call at this listener.
+    pub fn new(agent: Agent, listener: OwnedFd) -> Self {
+        Self { agent, listener, waker: None, looked: Instant::now() }
+    }
+
+    /// Serves for ever.
     fn run(mut self) -> Result<(), AgentError> {
         loop {
-            self.agent.hear_host();
-            if self.agent.has_closing() {
-                self.agent.look_at_closing();
-            }
-            if self.looked.elapsed() >= TICK {
-                self.looked = Instant::now();
-                self.agent.look_at_openings();
-                self.agent.answer_unheard();
-            }
-            self.agent.host.announce();
-            self.wait()?;
+            self.turn(TICK)?;
         }
     }
 
+    /// One turn; waits for so long at most.
+    ///
+    /// # Errors
+    /// The kernel does not let it wait.
+    pub fn turn(&mut self, patience_max: Duration) -> Result<(), AgentError> {
+        self.agent.hear_host();
+        if self.agent.has_closing() {
+            self.agent.look_at_closing();
+        }
+        if self.looked.elapsed() >= TICK {
+            self.looked = Instant::now();
+            self.agent.look_at_openings();
+            self.agent.answer_unheard();
+        }
+        self.agent.host.announce();
+        self.wait(patience_max)
+    }
+
     /// Sleeps until somebody has something to say, and takes what processes say.
-    fn wait(&mut self) -> Result<(), AgentError> {
+    fn wait(&mut self, patience_max: Duration) -> Result<(), AgentError> {
         if self.waker.is_none() {
             // Without it the agent looks when it looks; the host may not be up yet.
             self.waker = vsock::call_host(WAKE_PORT).ok();
         }
         let patience = if self.agent.has_closing() { LOOK_EVERY } else { TICK };
+        let patience = patience.min(patience_max);
         self.agent.host.heartbeat.set_asleep(true);
         let patience = if self.agent.host.has_news() { Duration::ZERO } else { patience };
         let (ready, gone) = self.poll(patience)?;
