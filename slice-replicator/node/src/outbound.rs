@@ -198,14 +198,14 @@ impl Node {
         self.quarantine(slice, &error.to_string());
     }
 
-    /// State changed without output: capture within `max_staleness`. At once, if output waits: a kernel's frames wait for what the
-    /// program has read or written meanwhile.
+    /// State changed without output: capture within `max_staleness`. At once, if a Linux guest's output waits: its kernel's frames wait for
+    /// what the program has read or written meanwhile.
     pub(crate) fn note_changed(&mut self, slot: u32) {
         if !self.config.replication {
             return;
         }
         if let Some(owned) = self.slices.at(slot) {
-            if self.valve.held_frames(slot) > 0 {
+            if self.config.linux.is_some() && self.valve.held_frames(slot) > 0 {
                 return self.valve.want_capture(vmm_slice(owned.id));
             }
             let due = self.now() + self.config.timing.max_staleness_ms * 1000;
