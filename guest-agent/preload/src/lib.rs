@@ -1,7 +1,7 @@
 //! Connections of unmodified servers as slices between requests.
 //!
 //! `ESCAPE_PORTS=80 LD_PRELOAD=libescape_preload.so SERVER …`, in a guest of a cell. The library stands between a server and the C library. Each
-//! connection that the server accepts on one of the ports becomes a slice ([`connections`]); a slice that comes from another machine comes out of
+//! connection that the server accepts on one of the ports becomes a slice; a slice that comes from another machine comes out of
 //! `accept`, as a client that has just called.
 //!
 //! For servers of one process and one thread that poll non-blocking sockets (select, poll, epoll) and keep nothing of a connection between two
