@@ -32,6 +32,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 const BOOT_VCPU: u64 = 0;
 /// Looks for a moment at which the guest works on no slice, and the time between two: 20 ms in all.
 const UNREFERENCED_TRIES_MAX: u32 = 200;
+/// Of these, looks for a moment at which it sleeps too.
+const SLEEPING_TRIES: u32 = 150;
 const UNREFERENCED_RETRY: Duration = Duration::from_micros(100);
 
 /// Descriptors for the I/O thread's poll loop. They stay the same over restarts and are valid as long as the [`Vm`].
@@ -279,10 +281,12 @@ impl Vm {
         Ok(())
     }
 
-    /// Pauses the vCPU at a moment without references; false: there was none, and it runs.
+    /// Pauses the vCPU at a moment without references; false: there was none, and it runs. Best at one at which it sleeps: a guest that is
+    /// about to take a reference, or has just put one back, is at that slice already, and breaks off that slice alone.
     fn pause_unreferenced(&self, thread: &VcpuThread) -> bool {
-        for _ in 0..UNREFERENCED_TRIES_MAX {
-            if thread.pause() && self.slots.references() == 0 {
+        for tries in 0..UNREFERENCED_TRIES_MAX {
+            let at_rest = || self.control.is_asleep() || tries >= SLEEPING_TRIES;
+            if thread.pause() && self.slots.references() == 0 && at_rest() {
                 return true;
             }
             thread.resume();

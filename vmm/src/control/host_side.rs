@@ -185,6 +185,11 @@ impl Control {
         self.pages.counter(HeaderCounter::Pong).map_or(0, |c| c.load(Acquire))
     }
 
+    /// The guest says that it halts or is about to: its main loop is at nothing.
+    pub fn is_asleep(&self) -> bool {
+        self.pages.index(HeaderIndex::Asleep).is_some_and(|asleep| asleep.load(Acquire) != 0)
+    }
+
     /// Turns of the agent's main loop.
     pub fn turns(&self) -> u64 {
         self.pages.counter(HeaderCounter::Turns).map_or(0, |c| c.load(Acquire))
