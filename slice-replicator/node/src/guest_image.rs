@@ -52,8 +52,8 @@ impl CellImage {
         let digest = escape_images::digest(&parts.map(escape_images::digest).concat());
         let service = &config.service;
         let cmdline = format!(
-            "{} escape.cell={} escape.ip={}/32 escape.http={} escape.stream={}",
-            linux.cmdline, config.id, service.ip, service.http_port, service.stream_port
+            "{} {} escape.cell={} escape.ip={}/32 escape.http={} escape.stream={}",
+            linux.cmdline, config.cmdline, config.id, service.ip, service.http_port, service.stream_port
         );
         let guest = LinuxGuest { cmdline, mac: service.mac, slots: config.n_slots, ..linux.clone() };
         Self { guest: GuestImage::Linux(guest), digest, ram_mib: config.ram_mib }

@@ -33,6 +33,8 @@ pub struct Agent {
     devices: Devices,
     service_ip: [u8; 4],
     ready: bool,
+    /// Slices that end here. Bounded by the slots.
+    pub(super) closing: Vec<SliceKey>,
     /// Plugged connections whose clients may not have heard the answer to their SYN, and how often it was said here. Bounded by the slots.
     unheard: Vec<(SliceKey, u8)>,
 }
@@ -49,6 +51,7 @@ impl Agent {
             devices,
             service_ip,
             ready: false,
+            closing: Vec::new(),
             unheard: Vec::new(),
         }
     }
@@ -91,6 +94,7 @@ impl Agent {
         if self.with_ref(key, |_| ()).is_none() {
             // Not before the host has seen it; the client's next SYN finds another slot.
             self.places.remove(key);
+            self.places.free(key.slot);
             return;
         }
         let SliceKey { slot, incarnation } = key;
@@ -130,6 +134,7 @@ impl Agent {
             self.answer_unheard();
         }
         if closes {
+            self.closing.push(key);
             self.plugged(key, 0);
         } else {
             self.give_to_process(key);
@@ -269,6 +274,7 @@ impl Agent {
         let Some(place) = self.places.get_mut(key) else { return Ok(()) };
         if let Stage::Running { socket, .. } = std::mem::replace(&mut place.stage, Stage::Over { socket: None }) {
             (place.stage, place.since) = (Stage::Closing { wire: Wire::new(socket, sent)? }, Instant::now());
+            self.closing.push(key);
             self.go_on_closing(key);
         }
         Ok(())

@@ -22,14 +22,16 @@ const SYN_RECEIVED: &str = "03";
 impl Agent {
     /// Looks at all connections that end.
     pub fn look_at_closing(&mut self) {
-        for key in self.places.keys(|place| matches!(place.stage, Stage::Closing { .. })) {
+        for key in self.closing.clone() {
             self.go_on_closing(key);
         }
+        let Self { places, closing, .. } = self;
+        closing.retain(|key| places.get_mut(*key).is_some_and(|place| matches!(place.stage, Stage::Closing { .. })));
     }
 
     /// Whether there are any.
     pub fn has_closing(&self) -> bool {
-        self.places.iter().any(|place| matches!(place.stage, Stage::Closing { .. }))
+        !self.closing.is_empty()
     }
 
     /// Sends what is left of a connection, reads what its client still says, and ends the slice when both sides are done.
