@@ -40,6 +40,10 @@ pub enum Mutant {
     LeaseFreedEarly,
     /// Node: a slice that was given up is plugged like any other (T6).
     QuarantineForgotten,
+    /// Node, owner: ask for the move before the standby has acknowledged all of the slice (T9).
+    MoveWithoutDrain,
+    /// Node: the records of moves are not looked at (T9).
+    MovesIgnored,
 }
 
 /// Not the name of a deliberate fault.
@@ -49,7 +53,7 @@ pub struct UnknownMutant(pub String);
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::EarlyRelease,
         Self::AckBeforeApply,
         Self::OldEpoch,
@@ -67,6 +71,8 @@ impl Mutant {
         Self::ClaimWithoutMemory,
         Self::LeaseFreedEarly,
         Self::QuarantineForgotten,
+        Self::MoveWithoutDrain,
+        Self::MovesIgnored,
     ];
 
     /// Its name on command lines.
@@ -89,6 +95,8 @@ impl Mutant {
             Self::ClaimWithoutMemory => "claim-without-memory",
             Self::LeaseFreedEarly => "lease-freed-early",
             Self::QuarantineForgotten => "quarantine-forgotten",
+            Self::MoveWithoutDrain => "move-without-drain",
+            Self::MovesIgnored => "moves-ignored",
         }
     }
 }

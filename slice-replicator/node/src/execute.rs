@@ -107,6 +107,15 @@ impl Node {
             Command::DropGroup { group, slices } => self.drop_group(group, &slices),
             Command::Rejoin => self.life_is_over = true,
             Command::CaptureSoon { slice } => self.valve.want_capture(vmm_slice(slice)),
+            Command::Freeze { slice, .. } => self.freeze(slice),
+            Command::Thaw { slice } => self.thaw(slice),
+            Command::RequestMove { attempt, group, epoch, slices } => {
+                self.orchestrator.send(&ToOrchestrator::Move { attempt, group, epoch, slices });
+            }
+            Command::HandOver { slice, .. } => self.hand_over(slice),
+            Command::Regroup { slice, to } => self.regroup(slice, to),
+            Command::ReportMoved { to } => self.orchestrator.send(&ToOrchestrator::Moved { to }),
+            Command::AnswerMove { request, answer } => self.answer_move(request, answer),
             Command::ReportGuestDown { crash, referenced, suspects } => {
                 let cause = self.guest_cause.clone();
                 self.orchestrator.send(&ToOrchestrator::GuestDown { cause, crash, referenced, suspects });

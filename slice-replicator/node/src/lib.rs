@@ -26,6 +26,7 @@ mod leases;
 mod links;
 mod metrics;
 mod micro_histogram;
+mod moves;
 mod neighbours;
 mod next_life;
 mod node;

@@ -164,7 +164,7 @@ impl Node {
 
     fn on_orchestrator_message(&mut self, message: FromOrchestrator) -> Result<(), NodeError> {
         match message {
-            FromOrchestrator::Join(JoinReply::Joined { me, cluster, leases, claimed, placement_seed }) => {
+            FromOrchestrator::Join(JoinReply::Joined { me, cluster, leases, claimed, moves, placement_seed }) => {
                 tracing::info!(member = %me, leases = leases.len(), "joined");
                 self.me = Some(me);
                 self.cluster = cluster;
@@ -172,12 +172,12 @@ impl Node {
                 self.peers.joined(me, cluster);
                 self.listener.set_hello(self.peers.hello(0, Incarnation(0)));
                 self.heartbeat.pulse().inc.store(me.inc.0, Ordering::Relaxed);
-                self.engine_event(Event::Joined { me, claimed });
+                self.engine_event(Event::Joined { me, claimed, moves });
                 self.take_leases(leases)?;
                 self.start_guest()?;
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => return Err(NodeError::JoinRefused(cause)),
-            FromOrchestrator::Records { revision, mut nodes, mut groups, leases, quarantine, buckets } => {
+            FromOrchestrator::Records { revision, mut nodes, mut groups, leases, quarantine, moves, buckets } => {
                 self.seen = self.seen.max(revision);
                 self.overhears(&mut nodes, &mut groups);
                 let now = Instant::now();
@@ -191,7 +191,7 @@ impl Node {
                     self.groups.set_buckets(buckets.clone());
                 }
                 self.take_leases(leases)?;
-                self.engine_event(Event::Records { nodes, groups, quarantine, buckets });
+                self.engine_event(Event::Records { nodes, groups, quarantine, moves, buckets });
                 // At once: a capture in the rest of this turn would make an image newer than the engine remembers it.
                 if std::mem::take(&mut self.life_is_over) {
                     self.end_life();
@@ -202,6 +202,10 @@ impl Node {
                 let outcome = self.believes(group, outcome);
                 self.engine_event(Event::Outcome { attempt, group, outcome });
             }
+            FromOrchestrator::MoveOutcome { attempt, group, outcome } => {
+                self.engine_event(Event::MoveOutcome { attempt, group, outcome });
+            }
+            FromOrchestrator::MoveAsked { request, what, to } => self.move_asked(request, what, to),
         }
         Ok(())
     }
@@ -274,6 +278,8 @@ impl Node {
     /// Asks the edge for this turn's flips, and tells it of flows that ended.
     pub(crate) fn send_flips(&mut self) {
         if !self.flips.is_empty() {
+            // A moved slice's flow is bound by the first steering of its group.
+            self.confirm_flows();
             let groups = std::mem::take(&mut self.flips);
             self.edge.send(&EdgeRequest::GateClosed { groups });
         }

@@ -101,7 +101,7 @@ impl Node {
     /// False: the slot is referenced; try again soon.
     fn capture_one(&mut self, slice: SliceId) -> bool {
         let Some(owned) = self.slices.get(slice).copied() else { return true };
-        if owned.stage == Stage::Plugging {
+        if matches!(owned.stage, Stage::Plugging | Stage::Frozen) {
             return true; // Captured when it runs.
         }
         let Self { capturer, vm, images, wire, .. } = self;
@@ -109,6 +109,7 @@ impl Node {
             Ok(Capture::Captured(captured)) => captured,
             Ok(Capture::Unchanged { generation }) => {
                 self.valve.note_captured(vmm_slice(slice), generation);
+                self.note_rest(slice);
                 return true;
             }
             Ok(Capture::Referenced) => return false,
@@ -130,6 +131,7 @@ impl Node {
         self.metrics.checkpoints += 1;
         self.metrics.checkpoint_bytes += captured.body.len() as u64;
         self.on_captured(&owned, &taken);
+        self.note_rest(slice);
         true
     }
 

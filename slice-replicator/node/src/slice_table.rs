@@ -12,6 +12,8 @@ pub enum Stage {
     Plugging,
     /// It runs.
     Running,
+    /// At rest, and held there: it may move (T9). What it is was captured.
+    Frozen,
     /// Its last generation is captured; CLOSE waits for its acknowledgement.
     Closing,
 }

@@ -25,11 +25,14 @@ pub use heartbeat::{Beat, BeatError};
 pub use hello::{Hello, HelloReply, PROTOCOL_VERSION, Role};
 pub use ids::{ChainHash, CheckpointNo, Epoch, Flow, GroupId, Incarnation, LeaseId, Member, NodeId, Revision, SliceId};
 pub use lease::{LeaseReport, LeaseSet, records_mark};
-pub use operator::{OperatorReply, OperatorRequest};
+pub use operator::{MoveAnswer, MoveWhat, OperatorReply, OperatorRequest};
 pub use orchestrator::{
-    CasOutcome, FromOrchestrator, GroupSlices, JoinReply, JoinRequest, Milestone, SliceCounts, ToOrchestrator,
+    CasOutcome, FromOrchestrator, GroupSlices, JoinReply, JoinRequest, Milestone, MoveOutcome, SliceCounts,
+    ToOrchestrator,
 };
 pub use peer::PeerMessage;
 pub use placement::BucketTable;
-pub use record::{GroupRecord, LeaseRecord, LeaseState, Mode, NodeRecord, NodeState, QuarantineRecord, Suspect};
+pub use record::{
+    GroupRecord, LeaseRecord, LeaseState, Mode, MoveRecord, NodeRecord, NodeState, QuarantineRecord, Suspect,
+};
 pub use status::{CellStatus, FailoverCause, FailoverStatus, GroupStatus, NodeStatus};

@@ -1,9 +1,10 @@
 //! Node ↔ orchestrator, and the orchestrator's pushes to the edge.
 
-use crate::ids::{Epoch, GroupId, Member, Revision};
+use crate::ids::{Epoch, GroupId, Member, NodeId, Revision, SliceId};
+use crate::operator::{MoveAnswer, MoveWhat};
 use crate::lease::LeaseReport;
 use crate::placement::BucketTable;
-use crate::record::{GroupRecord, LeaseRecord, NodeRecord, QuarantineRecord, Suspect};
+use crate::record::{GroupRecord, LeaseRecord, MoveRecord, NodeRecord, QuarantineRecord, Suspect};
 use serde::{Deserialize, Serialize};
 
 /// "I want to be in the cell" (T1).
@@ -39,6 +40,8 @@ pub enum JoinReply {
         leases: Vec<LeaseRecord>,
         /// Groups of a former life that this one goes on with; images of all others are to be dropped.
         claimed: Vec<GroupId>,
+        /// Moves that somebody has not put in order yet: perhaps images that this process remembers.
+        moves: Vec<MoveRecord>,
         /// Hash seed of flow placement.
         placement_seed: u32,
     },
@@ -118,6 +121,30 @@ pub enum ToOrchestrator {
         /// The group.
         group: GroupId,
     },
+    /// T9: slices of a group of the sender's leave it for a group of their own, which the standby owns and the sender stands by
+    /// for: made if the record is Paired at this very epoch and both nodes are Up.
+    Move {
+        /// Returned in the outcome.
+        attempt: u64,
+        /// The group.
+        group: GroupId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The slices: frozen, and all that they are is acknowledged by the standby.
+        slices: Vec<SliceId>,
+    },
+    /// The sender has no slice in memory any more that this move took out of its former group.
+    Moved {
+        /// The move's group.
+        to: GroupId,
+    },
+    /// What became of an operator's wish to move a session.
+    MoveAnswer {
+        /// The wish's number.
+        request: u64,
+        /// The answer.
+        answer: MoveAnswer,
+    },
     /// The guest of this node is down: hand its Paired groups to their standbys (T11). The node stays Up.
     GuestDown {
         /// For people.
@@ -164,6 +191,18 @@ pub enum CasOutcome {
     NoGroup,
 }
 
+/// How a [`ToOrchestrator::Move`] ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MoveOutcome {
+    /// The slices are in this group.
+    Moved(GroupId),
+    /// They are where they were.
+    Refused {
+        /// For people.
+        cause: String,
+    },
+}
+
 /// Orchestrator → node, and → edge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FromOrchestrator {
@@ -181,6 +220,8 @@ pub enum FromOrchestrator {
         leases: Vec<LeaseRecord>,
         /// Suspects and slices that were given up. That a record is forgotten is not told.
         quarantine: Vec<QuarantineRecord>,
+        /// Moves. That a record is forgotten is not told.
+        moves: Vec<MoveRecord>,
         /// Placement, if it changed.
         buckets: Option<BucketTable>,
     },
@@ -192,5 +233,23 @@ pub enum FromOrchestrator {
         group: GroupId,
         /// How it ended.
         outcome: CasOutcome,
+    },
+    /// Answer to Move.
+    MoveOutcome {
+        /// The request's.
+        attempt: u64,
+        /// The group that the slices were in.
+        group: GroupId,
+        /// How it ended.
+        outcome: MoveOutcome,
+    },
+    /// An operator wants a session moved: every node is asked, its owner acts. Each answers.
+    MoveAsked {
+        /// To return.
+        request: u64,
+        /// Which session.
+        what: MoveWhat,
+        /// Where to; `None` = to its standby.
+        to: Option<NodeId>,
     },
 }

@@ -60,6 +60,10 @@ impl GroupRecord {
     pub const fn fresh(group: GroupId, owner: Member) -> Self {
         Self { group, epoch: Epoch(1), owner, standby: None, mode: Mode::Solo }
     }
+    /// The first record of a group that a move makes (T9): the former standby owns, the former owner stands by.
+    pub const fn of_move(group: GroupId, owner: Member, standby: Member) -> Self {
+        Self { group, epoch: Epoch(1), owner, standby: Some(standby), mode: Mode::Paired }
+    }
     /// The record after T3.
     pub const fn paired_with(self, standby: Member) -> Self {
         Self { epoch: self.epoch.next(), standby: Some(standby), mode: Mode::Paired, ..self }
@@ -128,6 +132,31 @@ pub struct Suspect {
     pub group: GroupId,
     /// The slice.
     pub slice: SliceId,
+}
+
+/// `move/<g'>`: slices that left a group for one that was made for them, in the transaction that made it (T9).
+///
+/// A slice never comes back to a group that it has left, and a move's group is always newer than the one before it, so that of
+/// two groups that a slice is said to be in, the one with the higher id is right.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MoveRecord {
+    /// The slices' group from now on. Its record begins with the former standby as owner, and the former owner as standby.
+    pub to: GroupId,
+    /// The group that they were in.
+    pub from: GroupId,
+    /// The slices: 1 to [`Self::SLICES_MAX`].
+    pub slices: Vec<SliceId>,
+    /// Who asked: the owner of `from`.
+    pub by: Member,
+    /// The owner's number of the request: one that comes twice is the same move.
+    pub attempt: u64,
+    /// Lives that have these slices in memory as slices of `from`, and have not said yet that they have put that right.
+    pub waits_for: Vec<Member>,
+}
+
+impl MoveRecord {
+    /// Slices of one move: what one transaction and one group's stretch of plugging can carry without others noticing.
+    pub const SLICES_MAX: usize = 64;
 }
 
 impl QuarantineRecord {

@@ -73,7 +73,15 @@ impl World {
             Command::Diverged { slice, detail } => {
                 self.oracle.violate("I3", format!("slice {slice} diverged: {detail}"));
             }
-            Command::CaptureSoon { .. } | Command::Protected { .. } => {}
+            Command::Freeze { group, slice } => self.freeze(n, group, slice),
+            Command::Thaw { slice } => self.thaw(n, slice),
+            Command::RequestMove { attempt, group, epoch, slices } => {
+                self.send_orchestrator(n, ToOrchestrator::Move { attempt, group, epoch, slices });
+            }
+            Command::HandOver { slice, to } => self.hand_over(n, slice, to),
+            Command::Regroup { slice, to } => self.regroup(n, slice, to),
+            Command::ReportMoved { to } => self.send_orchestrator(n, ToOrchestrator::Moved { to }),
+            Command::CaptureSoon { .. } | Command::Protected { .. } | Command::AnswerMove { .. } => {}
         }
     }
 

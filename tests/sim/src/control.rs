@@ -10,7 +10,7 @@ use escape_engine::orchestrator::{
     LinkId, Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent, Peer, Receiver, TxnFailure,
 };
 use escape_engine::store::{Conflict, Record, StoreState, Txn};
-use escape_proto::{Beat, BucketTable, Flow, FromOrchestrator, GroupId, JoinReply, Member, NodeId, ToOrchestrator};
+use escape_proto::{Beat, BucketTable, Flow, FlowEntry, FromOrchestrator, GroupId, JoinReply, Member, NodeId, ToOrchestrator};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How long a group without a living copy is kept for a claim.
@@ -163,6 +163,7 @@ impl World {
             OrchestratorCommand::Send { to, message } => self.orchestrator_sends(to, message),
             OrchestratorCommand::Note(Note::Lost { .. } | Note::Dead { .. }) => self.oracle.failovers += 1,
             OrchestratorCommand::Note(Note::Claimed { .. }) => self.oracle.claims += 1,
+            OrchestratorCommand::Note(Note::Moved { slices, .. }) => self.oracle.moved += slices as u64,
             OrchestratorCommand::Note(_) => {}
         }
     }
@@ -307,9 +308,9 @@ impl World {
 
     fn edge_command(&mut self, life: u64, command: EdgeCommand) {
         match command {
-            EdgeCommand::Steer { groups } => {
+            EdgeCommand::Steer { groups, flows } => {
                 let delay = self.rng.range(50, 800);
-                self.after(delay, Happening::FabricDone { life, groups });
+                self.after(delay, Happening::FabricDone { life, groups, flows });
             }
             EdgeCommand::Bind { group, flows } => {
                 self.fabric.bound.extend(flows.into_iter().map(|f| (f, group)));
@@ -330,13 +331,14 @@ impl World {
     }
 
     /// The fabric carries out an order, or fails.
-    pub fn fabric_done(&mut self, life: u64, groups: Vec<GroupSteering>) {
+    pub fn fabric_done(&mut self, life: u64, groups: Vec<GroupSteering>, flows: &[FlowEntry]) {
         if self.edge.as_ref().is_none_or(|e| e.life != life) {
             return;
         }
         if self.faults_on && self.rng.one_in(30) {
             return self.tell_edge_machine(EdgeEvent::SteerFailed { groups });
         }
+        self.fabric.bound.extend(flows.iter().map(|entry| (entry.flow, entry.group)));
         for steering in &groups {
             if self.fabric.groups.get(&steering.group).is_none_or(|s| s.epoch < steering.epoch) {
                 self.judge_flip(*steering);

@@ -15,6 +15,8 @@ pub struct Counts {
     pub activations: u64,
     /// Groups that a node brought back when it joined anew.
     pub claims: u64,
+    /// Slices moved while they lived.
+    pub moved: u64,
     /// Leases given once more, after all slices in them had ended.
     pub leases_again: u64,
     /// Slices given up in the store.
@@ -31,12 +33,13 @@ pub struct Counts {
 
 impl Counts {
     /// The counts by their names, without the faults.
-    const fn named(&self) -> [(&'static str, u64); 9] {
+    const fn named(&self) -> [(&'static str, u64); 10] {
         [
             ("served", self.served),
             ("releases", self.releases),
             ("activations", self.activations),
             ("claims", self.claims),
+            ("moved", self.moved),
             ("leases_again", self.leases_again),
             ("quarantined", self.quarantined),
             ("poisonings", self.poisonings),
@@ -65,6 +68,7 @@ impl AddAssign for Counts {
         self.releases += other.releases;
         self.activations += other.activations;
         self.claims += other.claims;
+        self.moved += other.moved;
         self.leases_again += other.leases_again;
         self.quarantined += other.quarantined;
         self.poisonings += other.poisonings;

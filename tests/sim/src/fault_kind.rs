@@ -37,11 +37,13 @@ pub enum FaultKind {
     SliceGivenUp,
     /// The clock of a process jumps by up to an hour. Forwards: it is CLOCK_MONOTONIC, which never goes back.
     ClockJump,
+    /// No fault: an operator moves sessions to their standby. Among the faults, because it must hold in the midst of them.
+    SliceMoved,
 }
 
 impl FaultKind {
     /// How many there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -62,6 +64,7 @@ impl FaultKind {
         Self::EdgeCrash,
         Self::SliceGivenUp,
         Self::ClockJump,
+        Self::SliceMoved,
     ];
 
     /// Its name in reports.
@@ -84,6 +87,7 @@ impl FaultKind {
             Self::EdgeCrash => "edge-crash",
             Self::SliceGivenUp => "slice-given-up",
             Self::ClockJump => "clock-jump",
+            Self::SliceMoved => "slice-moved",
         }
     }
 }

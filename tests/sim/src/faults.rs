@@ -31,6 +31,8 @@ pub enum Fault {
     CrashOrchestrator,
     /// The edge daemon dies.
     CrashEdge,
+    /// No fault: sessions are moved, again and again, in some runs.
+    Moves,
 }
 
 impl World {
@@ -41,6 +43,9 @@ impl World {
         }
         self.faults_on = true;
         self.after(150_000, Happening::Fault(Fault::Next));
+        if self.rng.one_in(2) {
+            self.after(100_000, Happening::Fault(Fault::Moves));
+        }
     }
 
     /// A fault happens.
@@ -53,6 +58,13 @@ impl World {
                     if self.rng.one_in(3) { self.rng.range(1_000, 5_000) } else { self.rng.range(20_000, 200_000) };
                 self.after(delay, Happening::Start { process: Endpoint::Node(n) });
             }
+            Fault::Moves if self.faults_on => {
+                let n = self.rng.index(self.nodes.len());
+                self.ask_to_move(n);
+                let delay = self.rng.range(1_000, 20_000);
+                self.after(delay, Happening::Fault(Fault::Moves));
+            }
+            Fault::Moves => {}
             Fault::CrashGuest(n) => self.crash_guest(n, Vec::new()),
             Fault::Quarantine(n) => self.quarantine(n),
             Fault::Reset(link) => self.reset(link),
@@ -132,6 +144,7 @@ impl World {
             FaultKind::OrchestratorCrash => self.fault(Fault::CrashOrchestrator),
             FaultKind::OrchestratorPause => self.pause(Endpoint::Orchestrator, false),
             FaultKind::EdgeCrash => self.fault(Fault::CrashEdge),
+            FaultKind::SliceMoved => self.ask_to_move(n),
             FaultKind::SliceGivenUp => self.fault(Fault::Quarantine(n)),
             FaultKind::ClockJump => {
                 let by_us = self.rng.range(1_000, 3_600_000_000);

@@ -43,7 +43,7 @@ impl World {
     fn serve(&mut self, n: usize, slice: SliceId, request: Request) {
         let entropy = self.rng.next();
         let Some(p) = self.nodes[n].process.as_mut() else { return };
-        let Some(running) = p.vmm.guest.get_mut(&slice) else { return };
+        let Some(running) = p.vmm.guest.get_mut(&slice).filter(|r| !r.frozen) else { return };
         if request.number > running.state.count + 1 {
             let (has, asked) = (running.state.count, request.number);
             return self.judge_gap(n, slice, has, asked);
@@ -91,7 +91,7 @@ impl World {
         }
         let Some(slice) = take_slot(p) else { return };
         let state = Session::open(entropy);
-        let running = Running { group, flow, state, generation: 1, capture_due: false };
+        let running = Running { group, flow, state, generation: 1, capture_due: false, frozen: false, rested: false };
         p.vmm.guest.insert(slice, running);
         self.oracle.created(slice, group, flow);
         self.judge_slot(n, slice);
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// Queues the slice's present reply in the valve and has the slice captured soon.
-    fn hold(&mut self, n: usize, slice: SliceId) {
+    pub fn hold(&mut self, n: usize, slice: SliceId) {
         let now = self.now;
         let delay = if self.rng.one_in(12) { self.rng.range(200, 2_000) } else { self.rng.range(10, 120) };
         let Some(p) = self.nodes[n].process.as_mut() else { return };
@@ -132,6 +132,9 @@ impl World {
         let Some(p) = self.nodes[n].process.as_mut() else { return };
         let Some(running) = p.vmm.guest.get_mut(&slice) else { return };
         running.capture_due = false;
+        if running.rested {
+            return;
+        }
         let running = *running;
         let body = running.state.encode();
         let image = p.vmm.own.entry(slice).or_insert_with(|| Image {
@@ -200,7 +203,8 @@ impl World {
         let Some(p) = self.nodes[n].process.as_mut() else { return };
         if let Some(image) = p.vmm.own.get(&slice).filter(|_| p.engine.owns(group)) {
             let (flow, state, generation) = (image.flow, image.state, image.generation);
-            p.vmm.guest.insert(slice, Running { group, flow, state, generation, capture_due: false });
+            let running = Running { group, flow, state, generation, capture_due: false, frozen: false, rested: false };
+            p.vmm.guest.insert(slice, running);
             self.judge_plug(n, group, slice);
             self.feed(n, Event::Plugged { group, slice, ok: true });
         }

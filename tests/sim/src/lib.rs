@@ -15,6 +15,7 @@ mod faults;
 mod guest;
 mod hunt;
 mod network;
+mod moves;
 mod node_process;
 mod oracle;
 mod outcome;

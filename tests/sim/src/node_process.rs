@@ -27,6 +27,8 @@ pub enum Local {
     Plugged(GroupId, SliceId, u64),
     /// A slice of the guest (of this life) is captured.
     Capture(SliceId, u64),
+    /// A slice of the guest (of this life) comes to rest, to be moved.
+    Rest(GroupId, SliceId, u64),
     /// The guest runs.
     GuestReady,
 }
@@ -222,7 +224,8 @@ impl World {
             Local::GateClosed(group, epoch) => self.feed(n, Event::GateClosed { group, epoch }),
             Local::Plugged(group, slice, guest) if guest_life == Some(guest) => self.plug(n, group, slice),
             Local::Capture(slice, guest) if guest_life == Some(guest) => self.capture(n, slice),
-            Local::Plugged(..) | Local::Capture(..) => {}
+            Local::Rest(group, slice, guest) if guest_life == Some(guest) => self.rest(n, group, slice),
+            Local::Plugged(..) | Local::Capture(..) | Local::Rest(..) => {}
             Local::GuestReady => {
                 if let Some(p) = self.process(n, life).filter(|p| p.vmm.guest_life.is_none()) {
                     p.turns += 1;
@@ -360,13 +363,13 @@ impl World {
         let place = &mut self.nodes[n];
         let Some(p) = place.process.as_mut() else { return };
         match message {
-            FromOrchestrator::Join(JoinReply::Joined { me, leases, claimed, .. }) => {
+            FromOrchestrator::Join(JoinReply::Joined { me, leases, claimed, moves, .. }) => {
                 p.leases = leases;
                 p.former = None;
-                self.feed(n, Event::Joined { me, claimed });
+                self.feed(n, Event::Joined { me, claimed, moves });
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => self.oracle.note_refused(cause),
-            FromOrchestrator::Records { revision, nodes, groups, leases, quarantine, buckets } => {
+            FromOrchestrator::Records { revision, nodes, groups, leases, quarantine, moves, buckets } => {
                 place.seen = place.seen.max(revision);
                 for node in &nodes {
                     match node.state {
@@ -378,11 +381,15 @@ impl World {
                 if let Some(b) = &buckets {
                     p.buckets.clone_from(b);
                 }
-                self.feed(n, Event::Records { nodes, groups, quarantine, buckets });
+                self.feed(n, Event::Records { nodes, groups, quarantine, moves, buckets });
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {
                 self.feed(n, Event::Outcome { attempt, group, outcome });
             }
+            FromOrchestrator::MoveOutcome { attempt, group, outcome } => {
+                self.feed(n, Event::MoveOutcome { attempt, group, outcome });
+            }
+            FromOrchestrator::MoveAsked { .. } => {}
         }
     }
 }

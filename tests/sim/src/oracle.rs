@@ -63,6 +63,8 @@ pub struct Oracle {
     pub lost_groups: u64,
     /// Groups that a node brought back when it joined anew.
     pub claims: u64,
+    /// Slices moved.
+    pub moved: u64,
     /// Leases given once more.
     pub leases_again: u64,
     /// Slices given up in the store.
@@ -158,6 +160,10 @@ impl Oracle {
             {
                 self.give_slice_up(r.slice);
                 self.quarantined += 1;
+            }
+            if let Record::Move(r) = record {
+                let of_move = self.slices.iter_mut().filter(|(s, t)| r.slices.contains(s) && t.group == r.from);
+                of_move.for_each(|(_, t)| t.group = r.to);
             }
             let Record::Group(new) = record else { continue };
             let detail = |what: &str| format!("group {}: {what}: {new:?}", new.group);

@@ -55,6 +55,7 @@ pub fn run(plan: Plan) -> Outcome {
             releases: world.oracle.releases,
             activations: world.oracle.activations,
             claims: world.oracle.claims,
+            moved: world.oracle.moved,
             leases_again: world.oracle.leases_again,
             quarantined: world.oracle.quarantined,
             poisonings: world.oracle.poisonings,

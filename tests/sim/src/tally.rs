@@ -62,11 +62,11 @@ impl Tally {
         let [min, median, max] = self.steps_of_a_run();
         let (seeds, steps, seconds) = (self.seeds(), self.steps.iter().sum::<u64>(), self.simulated_us / 1_000_000);
         let Counts {
-            served, activations, claims, leases_again, quarantined, poisonings, lost_groups, given_up, ..
+            served, activations, claims, moved, leases_again, quarantined, poisonings, lost_groups, given_up, ..
         } = self.counts;
         let mut text = format!(
             "{seeds} seeds, {steps} steps (of a run: {min} to {max}, half of them {median} or more), {seconds} s of simulated time\n\
-             {served} replies, {activations} activations, {claims} groups claimed, {lost_groups} legally lost, \
+             {served} replies, {activations} activations, {claims} groups claimed, {lost_groups} legally lost, {moved} slices moved, \
              {leases_again} leases given again,\n\
              {poisonings} requests killed a guest, {quarantined} slices given up, {given_up} sessions given up\nfaults:"
         );

@@ -39,6 +39,10 @@ pub struct Running {
     pub generation: u64,
     /// A capture is on its way.
     pub capture_due: bool,
+    /// It is to move: the guest leaves it alone.
+    pub frozen: bool,
+    /// And it is captured no more.
+    pub rested: bool,
 }
 
 /// A frame in the valve.

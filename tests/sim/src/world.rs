@@ -12,7 +12,9 @@ use crate::rng::Rng;
 use crate::service::{Reply, Request};
 use escape_engine::edge::GroupSteering;
 use escape_engine::{Micros, Mutant};
-use escape_proto::{Beat, EdgeReply, EdgeRequest, FromOrchestrator, Member, PeerMessage, Revision, ToOrchestrator};
+use escape_proto::{
+    Beat, EdgeReply, EdgeRequest, FlowEntry, FromOrchestrator, Member, PeerMessage, Revision, ToOrchestrator,
+};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -68,7 +70,7 @@ pub enum Happening {
     /// The edge's timer.
     EdgeTick { life: u64 },
     /// The fabric has carried out an order.
-    FabricDone { life: u64, groups: Vec<GroupSteering> },
+    FabricDone { life: u64, groups: Vec<GroupSteering>, flows: Vec<FlowEntry> },
     /// A packet reaches a node.
     ToNode { node: usize, request: Request, mirrored: bool },
     /// A packet reaches a client.
@@ -299,7 +301,7 @@ impl World {
             Happening::OrchestratorTick { life, first } => self.orchestrator_tick(life, first),
             Happening::Stored { life, id } => self.stored(life, id),
             Happening::EdgeTick { life } => self.edge_tick(life),
-            Happening::FabricDone { life, groups } => self.fabric_done(life, groups),
+            Happening::FabricDone { life, groups, flows } => self.fabric_done(life, groups, &flows),
             Happening::ToNode { node, request, mirrored } => self.packet_in(node, request, mirrored),
             Happening::ToClient { client, reply } => self.reply_arrives(client, reply),
             Happening::ClientTimer { client } => self.client_timer(client),

@@ -145,6 +145,8 @@ pub struct Capturer {
     body: Vec<u8>,
     /// Held slots by number; bounded by the cell's slots.
     pursuits: HashMap<u32, Pursuit>,
+    /// Slices that stay held whatever their captures come to, by slot; bounded likewise.
+    frozen: HashMap<u32, SliceId>,
     kick: bool,
     metrics: CaptureMetrics,
 }
@@ -157,6 +159,7 @@ impl Capturer {
             staging: vec![0; SLOT_SIZE].into_boxed_slice(),
             body: Vec::with_capacity(BODY_LEN_MAX),
             pursuits: HashMap::new(),
+            frozen: HashMap::new(),
             kick: false,
             metrics: CaptureMetrics::default(),
         }
@@ -197,8 +200,31 @@ impl Capturer {
         }
     }
 
-    /// The slice is gone: clears its hold, if it was held for a capture.
+    /// The guest takes no reference of this slice from now on: a capture that finds it at rest is its last until
+    /// [`Self::thaw`].
+    pub fn freeze(&mut self, slice: SliceId, memory: &impl SlotMemory) {
+        self.frozen.insert(slice.slot, slice);
+        memory.set_hold(slice.slot, true);
+    }
+
+    /// Is it frozen?
+    pub fn is_frozen(&self, slice: SliceId) -> bool {
+        self.frozen.get(&slice.slot) == Some(&slice)
+    }
+
+    /// The guest may go on with it.
+    pub fn thaw(&mut self, slice: SliceId, memory: &impl SlotMemory) {
+        if self.is_frozen(slice) {
+            self.frozen.remove(&slice.slot);
+            self.pursuits.remove(&slice.slot);
+            memory.set_hold(slice.slot, false);
+            self.kick = true;
+        }
+    }
+
+    /// The slice is gone: clears its hold, if it was held for a capture or frozen.
     pub fn forget(&mut self, slice: SliceId, memory: &impl SlotMemory) {
+        self.thaw(slice, memory);
         if self.pursuits.get(&slice.slot).is_some_and(|p| p.slice == slice) {
             self.let_go(slice.slot, memory);
         }
@@ -341,7 +367,7 @@ impl Capturer {
     }
 
     fn let_go(&mut self, slot: u32, memory: &impl SlotMemory) {
-        if self.pursuits.remove(&slot).is_some() {
+        if self.pursuits.remove(&slot).is_some() && !self.frozen.contains_key(&slot) {
             memory.set_hold(slot, false);
             self.kick = true;
         }

@@ -227,14 +227,21 @@ impl ImageStore {
         let generation = state.generation;
         image.places = state.connections.places();
         memory.set_word(slice.slot, SlotWord::new(generation, 0));
-        image.role = Role::Shadow;
-        image.known.clear();
-        for span in state.live.spans() {
-            image.known.insert(span);
-        }
+        image.take_role(Role::Shadow);
         self.metrics.installed += 1;
         self.metrics.installed_bytes += bytes as u64;
         Ok(Installed { bytes, generation })
+    }
+
+    /// The slice runs elsewhere from now on (T9): the shadow, which its new owner's copy is equal to, is a standby's image. False:
+    /// there is no shadow of it.
+    pub fn hand_over(&mut self, slice: SliceId) -> bool {
+        let image = self.images.get_mut(slice.slot as usize).and_then(|i| i.as_deref_mut());
+        let Some(image) = image.filter(|i| i.slice == slice && i.role == Role::Shadow && i.published.is_some()) else {
+            return false;
+        };
+        image.take_role(Role::Standby);
+        true
     }
 
     /// The image of a slice in that role, and its bytes.

@@ -59,6 +59,15 @@ impl SlotImage {
         }
     }
 
+    /// The other role from now on: owner and standby have the same live lines, and no others count.
+    pub(super) fn take_role(&mut self, role: Role) {
+        self.role = role;
+        self.known.clear();
+        for span in self.published.iter().flat_map(|state| state.live.spans()) {
+            self.known.insert(span);
+        }
+    }
+
     /// Generation of the last checkpoint.
     pub fn generation(&self) -> Option<u64> {
         self.published.as_ref().map(|p| p.generation)

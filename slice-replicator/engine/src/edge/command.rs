@@ -1,6 +1,6 @@
 //! What the edge is to do.
 
-use escape_proto::{BucketTable, EdgeReply, Epoch, Flow, GroupId, Member};
+use escape_proto::{BucketTable, EdgeReply, Epoch, Flow, FlowEntry, GroupId, Member};
 
 /// How the fabric treats a group's flows: owner, permission to send and mirror are one thing (T8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,9 @@ pub enum EdgeCommand {
     Steer {
         /// The groups.
         groups: Vec<GroupSteering>,
+        /// Flows that are bound to some of them in the same transaction: they were another group's until now (T9), and no
+        /// packet may find them between the two.
+        flows: Vec<FlowEntry>,
     },
     /// These flows belong to this group (they follow its steering), whatever their bucket says.
     Bind {

@@ -4,7 +4,7 @@ use super::command::{EdgeCommand, GroupSteering};
 use super::config::EdgeConfig;
 use super::event::EdgeEvent;
 use crate::{Micros, Mutant};
-use escape_proto::{EdgeReply, EdgeRequest, Epoch, Flow, FlowEntry, GroupId, GroupRecord, Member, Mode};
+use escape_proto::{EdgeReply, EdgeRequest, Epoch, Flow, FlowEntry, GroupId, GroupRecord, Member, Mode, MoveRecord};
 use std::collections::BTreeMap;
 
 /// Steers a group to its owner once record and gate agree (T8); tells owners when it is done.
@@ -22,8 +22,11 @@ pub struct EdgeMachine {
     placed: Option<u64>,
 }
 
+/// A move's slices, each with the connections of one client.
+const EARLY_MAX: usize = MoveRecord::SLICES_MAX;
+
 /// What the edge knows of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Steered {
     record: Option<GroupRecord>,
     /// The highest gate statement: who, at which epoch.
@@ -34,6 +37,9 @@ struct Steered {
     under_way: Option<GroupSteering>,
     /// The gate's owner waits for an answer.
     asked: bool,
+    /// Flows that a node says are this group's, before the group was steered for the first time: bound together with that, if it
+    /// is the owner. At most [`EARLY_MAX`]; further ones follow when their owner tells all of its flows again.
+    early: Vec<(Member, Flow)>,
 }
 
 impl EdgeMachine {
@@ -155,7 +161,7 @@ impl EdgeMachine {
     fn bind(&mut self, from: Member, entries: Vec<FlowEntry>, out: &mut Vec<EdgeCommand>) {
         let mut per_group: BTreeMap<GroupId, Vec<Flow>> = BTreeMap::new();
         for FlowEntry { flow, group } in entries {
-            if self.owner(group) != Some(from) {
+            if self.comes_early(from, flow, group) || self.owner(group) != Some(from) || self.has_left(flow, group) {
                 continue;
             }
             if self.flows.len() >= self.config.flows_max && !self.flows.contains_key(&flow) {
@@ -166,6 +172,26 @@ impl EdgeMachine {
             per_group.entry(group).or_default().push(flow);
         }
         out.extend(per_group.into_iter().map(|(group, flows)| EdgeCommand::Bind { group, flows }));
+    }
+
+    /// The group was not steered yet: its flows are bound when it is.
+    fn comes_early(&mut self, from: Member, flow: Flow, group: GroupId) -> bool {
+        if !self.groups.contains_key(&group) && self.groups.len() >= Self::GROUPS_MAX {
+            return false;
+        }
+        let g = self.groups.entry(group).or_default();
+        if g.applied.is_some() || g.early.len() >= EARLY_MAX {
+            return false;
+        }
+        if !g.early.contains(&(from, flow)) {
+            g.early.push((from, flow));
+        }
+        true
+    }
+
+    /// The flow's slice has moved to a newer group (T9), and who says otherwise has not heard of it.
+    fn has_left(&self, flow: Flow, group: GroupId) -> bool {
+        self.flows.get(&flow).is_some_and(|known| *known > group && self.owner(*known).is_some())
     }
 
     fn unbind(&mut self, flows: Vec<Flow>, out: &mut Vec<EdgeCommand>) {
@@ -184,15 +210,17 @@ impl EdgeMachine {
 
     /// All steering that is due, in one fabric transaction.
     fn steer(&mut self, out: &mut Vec<EdgeCommand>) {
-        let mut due = Vec::new();
+        let (mut due, mut flows) = (Vec::new(), Vec::new());
         for g in self.groups.values_mut() {
             if let Some(steering) = g.due(self.config.broken) {
                 g.under_way = Some(steering);
                 due.push(steering);
+                let own = g.early.iter().filter(|(from, _)| *from == steering.owner);
+                flows.extend(own.map(|(_, flow)| FlowEntry { flow: *flow, group: steering.group }));
             }
         }
         if !due.is_empty() {
-            out.push(EdgeCommand::Steer { groups: due });
+            out.push(EdgeCommand::Steer { groups: due, flows });
         }
     }
 
@@ -202,6 +230,12 @@ impl EdgeMachine {
         for done in groups {
             let Some(g) = self.groups.get_mut(&done.group) else { continue };
             g.under_way = None;
+            let bound = std::mem::take(&mut g.early).into_iter().filter(|(from, _)| *from == done.owner);
+            for (_, flow) in bound {
+                if self.flows.len() < self.config.flows_max || self.flows.contains_key(&flow) {
+                    self.flows.insert(flow, done.group);
+                }
+            }
             if g.applied.is_none_or(|a| a.epoch < done.epoch) {
                 g.applied = Some(*done);
             }
@@ -276,7 +310,7 @@ mod tests {
         let paired = GroupRecord::fresh(G, A).paired_with(B);
         assert_eq!(record(&mut e, paired), []);
         let s = steering(2, A, Some(B));
-        assert_eq!(gate(&mut e, A, 2), [EdgeCommand::Steer { groups: vec![s] }]);
+        assert_eq!(gate(&mut e, A, 2), [EdgeCommand::Steer { groups: vec![s], flows: vec![] }]);
         assert_eq!(on(&mut e, EdgeEvent::Steered { groups: vec![s] }), [flipped(A, 2)]);
         e
     }
@@ -287,12 +321,12 @@ mod tests {
         let s = steering(3, B, None);
         let mut e = steered_to_a();
         assert_eq!(record(&mut e, handed), []);
-        assert_eq!(gate(&mut e, B, 3), [EdgeCommand::Steer { groups: vec![s] }]);
+        assert_eq!(gate(&mut e, B, 3), [EdgeCommand::Steer { groups: vec![s], flows: vec![] }]);
         assert_eq!(on(&mut e, EdgeEvent::Steered { groups: vec![s] }), [flipped(B, 3)]);
 
         let mut e = steered_to_a();
         assert_eq!(gate(&mut e, B, 3), []);
-        assert_eq!(record(&mut e, handed), [EdgeCommand::Steer { groups: vec![s] }]);
+        assert_eq!(record(&mut e, handed), [EdgeCommand::Steer { groups: vec![s], flows: vec![] }]);
     }
 
     #[test]
@@ -317,7 +351,7 @@ mod tests {
         let mut e = steered_to_a();
         let s = steering(3, A, None);
         let solo = GroupRecord::fresh(G, A).paired_with(B).solo();
-        assert_eq!(record(&mut e, solo), [EdgeCommand::Steer { groups: vec![s] }]);
+        assert_eq!(record(&mut e, solo), [EdgeCommand::Steer { groups: vec![s], flows: vec![] }]);
     }
 
     #[test]
@@ -326,16 +360,44 @@ mod tests {
         record(&mut e, GroupRecord::fresh(G, A));
         let steer = gate(&mut e, A, 1);
         let groups = vec![steering(1, A, None)];
-        assert_eq!(steer, [EdgeCommand::Steer { groups: groups.clone() }]);
+        assert_eq!(steer, [EdgeCommand::Steer { groups: groups.clone(), flows: vec![] }]);
         assert_eq!(on(&mut e, EdgeEvent::Tick), []);
         assert_eq!(on(&mut e, EdgeEvent::SteerFailed { groups }), []);
         assert_eq!(on(&mut e, EdgeEvent::Tick), steer);
+    }
+
+    /// T9: the flow goes with the first steering of its new group, and nobody's late word brings it back.
+    #[test]
+    fn a_moved_flow_is_bound_with_the_steering_of_its_new_group() {
+        const H: GroupId = GroupId(9);
+        let flow = Flow { ip: [10, 0, 0, 1], port: 4_000, service_port: 80 };
+        let says = |from, group| EdgeEvent::Request {
+            from,
+            request: EdgeRequest::Flows(vec![FlowEntry { flow, group }]),
+        };
+        let mut e = steered_to_a();
+        assert_eq!(on(&mut e, says(A, G)), [EdgeCommand::Bind { group: G, flows: vec![flow] }]);
+        assert_eq!(on(&mut e, says(B, H)), [], "before its record");
+        assert_eq!(on(&mut e, says(A, H)), [], "by somebody who does not own it");
+        let request = EdgeRequest::GateClosed { groups: vec![(H, Epoch(1))] };
+        assert_eq!(on(&mut e, EdgeEvent::Request { from: B, request }), []);
+        let s = GroupSteering { group: H, epoch: Epoch(1), owner: B, mirror: Some(A) };
+        let flows = vec![FlowEntry { flow, group: H }];
+        assert_eq!(record(&mut e, GroupRecord::of_move(H, B, A)), [EdgeCommand::Steer { groups: vec![s], flows }]);
+        on(&mut e, EdgeEvent::Steered { groups: vec![s] });
+        assert_eq!(on(&mut e, says(A, G)), [], "a late word");
+        assert_eq!(e.flows(), 1);
+        let closed = |from| EdgeEvent::Request { from, request: EdgeRequest::Closed(vec![flow]) };
+        assert_eq!(on(&mut e, closed(A)), []);
+        assert_eq!(on(&mut e, closed(B)), [EdgeCommand::Unbind { flows: vec![flow] }]);
     }
 
     #[test]
     fn flows_are_bound_for_their_owner_only_and_bounded() {
         let mut e = EdgeMachine::new(EdgeConfig { flows_max: 1, ..EdgeConfig::default() });
         record(&mut e, GroupRecord::fresh(G, A));
+        gate(&mut e, A, 1);
+        on(&mut e, EdgeEvent::Steered { groups: vec![steering(1, A, None)] });
         let flow = |port| Flow { ip: [10, 0, 0, 1], port, service_port: 80 };
         let entry = |port| FlowEntry { flow: flow(port), group: G };
         let flows = |from, ports: &[u16]| EdgeEvent::Request {

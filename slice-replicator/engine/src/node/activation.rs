@@ -10,10 +10,11 @@ use escape_proto::{Epoch, GroupId, GroupRecord, SliceId, Suspect};
 
 impl NodeEngine {
     /// The record names this node as owner. From here on nothing of an older epoch is acknowledged.
-    pub(super) fn claim(&mut self, record: GroupRecord, out: &mut Vec<Command>) {
+    pub(super) fn claim(&mut self, now: Micros, record: GroupRecord, out: &mut Vec<Command>) {
         let group = record.group;
         let standby_linked = record.standby.is_some_and(|s| self.is_linked(s));
-        self.owned.insert(group, OwnedGroup { standby_linked, ..OwnedGroup::new(record) });
+        let standby_lost_at = (record.standby.is_some() && !standby_linked).then_some(now);
+        self.owned.insert(group, OwnedGroup { standby_linked, standby_lost_at, ..OwnedGroup::new(record) });
         for (slice, image) in self.images_of(group) {
             self.images.remove(slice);
             if image.closed {
@@ -136,6 +137,7 @@ impl NodeEngine {
             let Some(g) = self.owned.get_mut(&group) else { continue };
             if matches!(g.stage, Stage::Running | Stage::Plugging(_)) {
                 g.restart = true;
+                self.stop_freezing(group, out);
                 self.abandon_sync(group, out);
             }
         }

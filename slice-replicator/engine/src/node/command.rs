@@ -2,7 +2,7 @@
 
 use super::event::RefuseApply;
 use escape_proto::{
-    Ack, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Member, Refusal, SliceId, Suspect,
+    Ack, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord, Member, MoveAnswer, Refusal, SliceId, Suspect,
 };
 
 /// A slice of an activation.
@@ -186,6 +186,57 @@ pub enum Command {
     CaptureSoon {
         /// Slice.
         slice: SliceId,
+    },
+    /// T9: bring the slice to rest (no new reference in the guest, input dropped), capture what it is, and report
+    /// [`super::Event::Frozen`]; captured no more until [`Self::Thaw`].
+    Freeze {
+        /// Group.
+        group: GroupId,
+        /// Slice.
+        slice: SliceId,
+    },
+    /// T9: it does not move: it goes on here.
+    Thaw {
+        /// Slice.
+        slice: SliceId,
+    },
+    /// T9: ask the store; report [`super::Event::MoveOutcome`]. Sent again with the same attempt while that is unknown (R1).
+    RequestMove {
+        /// Attempt.
+        attempt: u64,
+        /// Group.
+        group: GroupId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Slices.
+        slices: Vec<SliceId>,
+    },
+    /// T9: the slice is another node's. Held frames are dropped, the guest is told to discard it, in silence; its own image
+    /// stays, as an image for its new owner.
+    HandOver {
+        /// Slice.
+        slice: SliceId,
+        /// Its group from now on.
+        to: GroupId,
+    },
+    /// T9: an image that is kept here for another node is of this group from now on.
+    Regroup {
+        /// Slice.
+        slice: SliceId,
+        /// Its group from now on.
+        to: GroupId,
+    },
+    /// T9: tell the orchestrator that a move is put in order here. A record that waits for it is told again with all others.
+    ReportMoved {
+        /// The move's group.
+        to: GroupId,
+    },
+    /// T9: what became of an operator's wish.
+    AnswerMove {
+        /// The wish's.
+        request: u64,
+        /// The answer.
+        answer: MoveAnswer,
     },
     /// T11: tell the orchestrator that the guest is down, and which slices are suspected. Repeated until it is known.
     ReportGuestDown {

@@ -85,7 +85,11 @@ impl NodeEngine {
         if copy_arrived {
             self.pump(now, ack.group, role, out);
         }
+        let frozen = self.ledger.get(ack.slice).is_some_and(|e| e.frozen);
         self.settle(ack.slice, true, out);
+        if frozen {
+            self.move_progress(now, ack.group, out);
+        }
         if role == Role::Candidate {
             self.sync_progress(now, ack.group, out);
         }

@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub slots_low: u32,
     /// Between two suspects that are plugged: the first shows what it does meanwhile.
     pub suspects_apart_us: u64,
+    /// A slice that is to move and is not at rest and acknowledged after this stays where it is (T9).
+    pub move_freeze_us: u64,
     /// Deliberate fault.
     pub broken: Option<Mutant>,
 }
@@ -68,6 +70,7 @@ impl NodeConfig {
             report_resend_us: 100_000,
             slots_low: 64,
             suspects_apart_us: 20_000,
+            move_freeze_us: 200_000,
             broken: None,
         }
     }

@@ -5,6 +5,7 @@ use super::commit::Capture;
 use super::config::NodeConfig;
 use super::event::Event;
 use super::image::Image;
+use super::moves::MovedSlices;
 use super::owned_group::OwnedGroup;
 use super::owned_slice::OwnedSlice;
 use super::quarantine::Quarantine;
@@ -36,6 +37,7 @@ pub struct NodeEngine {
     pub(super) applying: BTreeMap<GroupId, u32>,
     pub(super) waiting: WaitingRoom,
     pub(super) quarantine: Quarantine,
+    pub(super) moved: MovedSlices,
     /// Slices whose CLOSE is committed, but whose slots hold too many that have ended to be given out again. Bounded by the
     /// cell's slots.
     pub(super) crowded: BTreeSet<SliceId>,
@@ -75,6 +77,7 @@ impl NodeEngine {
             applying: BTreeMap::new(),
             waiting,
             quarantine: Quarantine::default(),
+            moved: MovedSlices::default(),
             crowded: BTreeSet::new(),
             guest_up: false,
             guest_reported_at: None,
@@ -89,8 +92,8 @@ impl NodeEngine {
     pub fn on(&mut self, now: Micros, event: Event, out: &mut Vec<Command>) {
         let late = self.last_turn.is_some_and(|last| now.saturating_sub(last) > self.config.pause_limit_us);
         self.last_turn = Some(now);
-        if let Event::Joined { me, claimed } = event {
-            return self.joined(me, &claimed, out);
+        if let Event::Joined { me, claimed, moves } = event {
+            return self.joined(me, &claimed, &moves, out);
         }
         if self.me.is_none() {
             return self.before_join(event, out);
@@ -116,11 +119,15 @@ impl NodeEngine {
     /// Events that are not on the commit path.
     fn rare(&mut self, now: Micros, event: Event, out: &mut Vec<Command>) {
         match event {
-            Event::Records { nodes, groups, quarantine, buckets: _ } => {
-                // Before the groups: what is activated must not have it.
+            Event::Records { nodes, groups, quarantine, moves, buckets: _ } => {
+                // Before the groups: what is activated must have what moved there, and nothing that was given up there.
+                self.move_records(now, &moves, out);
                 self.quarantine_records(now, quarantine, out);
                 self.records(now, nodes, groups, out);
             }
+            Event::MoveAsked { request, slices, to } => self.move_asked(now, request, slices, to, out),
+            Event::Frozen { group, slice } => self.frozen(now, group, slice, out),
+            Event::MoveOutcome { attempt, group, outcome } => self.move_outcome(attempt, group, outcome, out),
             Event::Outcome { attempt, group, outcome } => self.outcome(now, attempt, group, outcome, out),
             Event::PeerUp(member) => self.peer_up(now, member, out),
             Event::PeerDown(member) => self.peer_down(now, member, out),

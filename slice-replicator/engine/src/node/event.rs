@@ -2,7 +2,7 @@
 
 use escape_proto::{
     Ack, BodyKind, BucketTable, CasOutcome, ChainHash, CheckpointHead, CheckpointNo, Epoch, Flow, GroupId, GroupRecord,
-    Member, NodeRecord, QuarantineRecord, Refusal, SliceId,
+    Member, MoveOutcome, MoveRecord, NodeId, NodeRecord, QuarantineRecord, Refusal, SliceId,
 };
 
 /// An event, in the order in which the node's thread saw them.
@@ -14,6 +14,8 @@ pub enum Event {
         me: Member,
         /// Groups of the former life that it goes on with (none after [`super::NodeEngine::new`]).
         claimed: Vec<GroupId>,
+        /// Moves that the store knows: images of these slices are of other groups than this process remembers.
+        moves: Vec<MoveRecord>,
     },
     /// Records as the orchestrator pushed them.
     Records {
@@ -23,6 +25,8 @@ pub enum Event {
         groups: Vec<GroupRecord>,
         /// Suspects and slices that were given up.
         quarantine: Vec<QuarantineRecord>,
+        /// Moves.
+        moves: Vec<MoveRecord>,
         /// Placement, if it changed.
         buckets: Option<BucketTable>,
     },
@@ -34,6 +38,33 @@ pub enum Event {
         group: GroupId,
         /// How it ended.
         outcome: CasOutcome,
+    },
+    /// An operator wants slices of one group moved to their standby, `to` if that is it (T9). Answered by
+    /// [`super::Command::AnswerMove`].
+    MoveAsked {
+        /// To return.
+        request: u64,
+        /// The slices, at most [`MoveRecord::SLICES_MAX`].
+        slices: Vec<SliceId>,
+        /// Where to.
+        to: Option<NodeId>,
+    },
+    /// After [`super::Command::Freeze`]: the slot is at rest, the guest takes no reference of it, and its state is what was
+    /// captured last.
+    Frozen {
+        /// The group.
+        group: GroupId,
+        /// The slice.
+        slice: SliceId,
+    },
+    /// Outcome of [`super::Command::RequestMove`].
+    MoveOutcome {
+        /// Which attempt.
+        attempt: u64,
+        /// The group that the slices were in.
+        group: GroupId,
+        /// How it ended.
+        outcome: MoveOutcome,
     },
     /// The replication link to this life of a node is up (and nothing sent before is still under way).
     PeerUp(Member),

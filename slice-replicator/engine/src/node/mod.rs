@@ -8,6 +8,7 @@ mod engine;
 mod event;
 mod image;
 mod leases;
+mod moves;
 mod owned_group;
 mod owned_slice;
 mod ownership;

@@ -1,5 +1,6 @@
 //! A group that this node owns.
 
+use super::moves::Moving;
 use super::owned_slice::Role;
 use crate::Micros;
 use escape_proto::{Epoch, GroupRecord, Member, Mode, SliceId};
@@ -82,6 +83,8 @@ pub(super) struct OwnedGroup {
     pub change: Change,
     pub cas: Option<PendingCas>,
     pub question: Option<Question>,
+    /// Slices that are moving out (T9).
+    pub moving: Option<Moving>,
     /// The guest died under the group's slices: they go on elsewhere (Paired) or from the own images (Solo) (T11).
     pub restart: bool,
     pub standby_linked: bool,
@@ -124,6 +127,7 @@ impl OwnedGroup {
             change: Change::None,
             cas: None,
             question: None,
+            moving: None,
             restart: false,
             standby_linked: false,
             candidate_linked: false,

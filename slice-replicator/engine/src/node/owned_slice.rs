@@ -35,6 +35,8 @@ pub(super) struct OwnedSlice {
     pub closed: bool,
     /// The guest has not said yet whether it took the slice.
     pub plugging: bool,
+    /// It is at rest for a move, and its latest checkpoint is all of it (T9).
+    pub frozen: bool,
     pub standby: Track,
     pub candidate: Track,
     /// Place in the group's list of members.
@@ -75,6 +77,7 @@ impl OwnedSlice {
             closing: false,
             closed: false,
             plugging: false,
+            frozen: false,
             standby: Track::default(),
             candidate: Track::default(),
             position,

@@ -27,7 +27,7 @@ impl NodeEngine {
         for group in groups {
             self.adopt(now, group, out);
         }
-        self.claim_what_is_due(out);
+        self.claim_what_is_due(now, out);
     }
 
     /// Takes a group's record if it is newer than all seen (R7), and acts on it.
@@ -40,7 +40,7 @@ impl NodeEngine {
         match (self.owned.contains_key(&record.group), mine) {
             (true, true) => self.raise_epoch(now, record, out),
             (true, false) => self.depose(record.group, out),
-            (false, true) => self.claim_what_is_due(out),
+            (false, true) => self.claim_what_is_due(now, out),
             (false, false) if record.standby == Some(me) => {}
             (false, false) => self.free_images(record.group, out),
         }
@@ -48,7 +48,7 @@ impl NodeEngine {
     }
 
     /// R8: groups whose record names this node as owner are activated once the own record says Up.
-    fn claim_what_is_due(&mut self, out: &mut Vec<Command>) {
+    fn claim_what_is_due(&mut self, now: Micros, out: &mut Vec<Command>) {
         let Some(me) = self.me.filter(|me| self.view.is_up(*me)) else { return };
         let due: Vec<GroupRecord> = self
             .view
@@ -57,12 +57,13 @@ impl NodeEngine {
             .copied()
             .collect();
         for record in due {
-            self.claim(record, out);
+            self.claim(now, record, out);
         }
     }
 
     /// T7: drops a group in silence.
     fn depose(&mut self, group: GroupId, out: &mut Vec<Command>) {
+        self.give_up_move(group, "its node was deposed".to_owned(), out);
         let slices = self.members(group);
         for slice in &slices {
             self.ledger.remove(*slice);

@@ -61,7 +61,8 @@ impl NodeEngine {
         if g.change != Change::None {
             return self.sync_progress(now, group, out);
         }
-        if asked || !self.guest_up || g.stage != Stage::Running {
+        // A group that slices are leaving has no candidate: it would have images of them too.
+        if asked || !self.guest_up || g.stage != Stage::Running || g.moving.is_some() {
             return;
         }
         if wanted {
@@ -85,6 +86,7 @@ impl NodeEngine {
     /// Sends again what has had no answer for too long.
     fn repeat(&mut self, now: Micros, group: GroupId, out: &mut Vec<Command>) {
         self.repeat_question(now, group, out);
+        self.repeat_move(now, group, out);
         let (cas_us, flip_us) = (self.config.cas_resend_us, self.config.flip_resend_us);
         let Some(g) = self.owned.get_mut(&group) else { return };
         if let Some(cas) = g.cas.as_mut()

@@ -61,6 +61,16 @@ impl Quarantine {
         self.known.insert(suspect, new);
     }
 
+    /// The slice has left the group: what this node had to tell the store of it there is nobody's business any more.
+    pub(super) fn note_moved(&mut self, suspect: Suspect) {
+        if let Some(known) = self.known.get_mut(&suspect) {
+            known.recorded = true;
+        }
+        if let Some(crash) = &mut self.crash {
+            crash.suspects.retain(|s| *s != suspect);
+        }
+    }
+
     fn is_suspect(&self, suspect: Suspect) -> bool {
         !self.known.is_empty() && self.known.get(&suspect).is_some_and(|k| !k.given_up)
     }

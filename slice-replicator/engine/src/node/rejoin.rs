@@ -7,17 +7,19 @@ use super::image::Image;
 use super::owned_slice::OwnedSlice;
 use super::slice_table::SliceTable;
 use super::view::RecordsView;
-use escape_proto::{Epoch, GroupId, Member, SliceId};
+use escape_proto::{Epoch, GroupId, Member, MoveRecord, SliceId};
 
 impl NodeEngine {
     /// A new life. Of the former one it keeps the images of the groups that it goes on with.
-    pub(super) fn joined(&mut self, me: Member, claimed: &[GroupId], out: &mut Vec<Command>) {
+    pub(super) fn joined(&mut self, me: Member, claimed: &[GroupId], moves: &[MoveRecord], out: &mut Vec<Command>) {
         if me.node != self.config.me || self.me.is_some_and(|old| old.inc >= me.inc) {
             return;
         }
         if self.me.is_some() {
             self.step_out(out);
         }
+        // Before the groups are looked at: an image may be of another one than this process remembers (T9).
+        moves.iter().for_each(|record| self.put_in_order(record, out));
         let dropped: Vec<(SliceId, bool)> =
             self.images.iter().filter(|(_, i)| !claimed.contains(&i.group)).map(|(s, i)| (s, i.closed)).collect();
         for (slice, closed) in dropped {

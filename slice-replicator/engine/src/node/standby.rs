@@ -56,6 +56,11 @@ impl NodeEngine {
             *n = n.saturating_sub(1);
         }
         match result {
+            // It was on its way into the old group when the slice had left it: the image is the new group's or nobody's (T9).
+            Ok(()) if self.moved.has_left(head.group, head.slice) => {
+                self.drop_stray(&head, out);
+                out.push(Command::SendRefusal { to: from, refusal: refusal_of(&head, RefusalCause::NotOwner) });
+            }
             Ok(()) if self.is_given_up(head.group, head.slice) => {
                 out.push(Command::FreeImage { slice: head.slice });
                 out.push(Command::SendRefusal { to: from, refusal: refusal_of(&head, RefusalCause::Quarantined) });
@@ -132,6 +137,9 @@ impl NodeEngine {
         if self.ledger.get(head.slice).is_some() {
             return corrupt("the slice is owned by the receiver");
         }
+        if self.moved.has_left(head.group, head.slice) {
+            return Err(RefusalCause::NotOwner);
+        }
         if self.is_given_up(head.group, head.slice) {
             return Err(RefusalCause::Quarantined);
         }
@@ -158,6 +166,13 @@ impl NodeEngine {
     fn applied_before_activation(&mut self, head: CheckpointHead) {
         if self.owned.get(&head.group).is_some_and(|g| g.stage == Stage::Applying) {
             self.take_into_ledger(head.slice, &Image::of(&head));
+        }
+    }
+
+    /// A checkpoint was applied to what is no image of its group.
+    fn drop_stray(&mut self, head: &CheckpointHead, out: &mut Vec<Command>) {
+        if self.images.get(head.slice).is_none() && self.ledger.get(head.slice).is_none() {
+            out.push(Command::FreeImage { slice: head.slice });
         }
     }
 

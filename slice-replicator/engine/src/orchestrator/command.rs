@@ -112,6 +112,17 @@ pub enum Note {
         /// Its last owner.
         owner: Member,
     },
+    /// Slices are another node's (T9).
+    Moved {
+        /// Who had them.
+        from: Member,
+        /// Who has them.
+        to: Member,
+        /// The group that was made for them.
+        group: GroupId,
+        /// How many.
+        slices: usize,
+    },
     /// A node's own milestone.
     Milestone {
         /// The node.

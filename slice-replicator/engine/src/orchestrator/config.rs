@@ -33,6 +33,10 @@ pub struct OrchestratorConfig {
     pub quarantine_max: usize,
     /// How long they are remembered, microseconds.
     pub quarantine_us: u64,
+    /// Most moves that some node has not put in order yet; when full, a further one is refused.
+    pub moves_max: usize,
+    /// Most groups, those included that moves made; when full, a further move is refused.
+    pub groups_max: usize,
     /// Most requests that wait for a transaction; when full, further ones are dropped (nodes ask again, R1).
     pub requests_max: usize,
     /// A transaction without an answer is sent again after this, microseconds (its compares make that harmless).
@@ -57,6 +61,8 @@ impl Default for OrchestratorConfig {
             slice_crashes_per_minute: 2,
             quarantine_max: 1_024,
             quarantine_us: 3_600_000_000,
+            moves_max: 256,
+            groups_max: 4_096,
             requests_max: 4_096,
             txn_resend_us: 500_000,
             broken: None,

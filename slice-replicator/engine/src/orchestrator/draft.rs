@@ -3,7 +3,8 @@
 use super::command::{Note, Receiver};
 use crate::store::{Compare, Key, Record, StoreState, Txn};
 use escape_proto::{
-    BucketTable, FromOrchestrator, GroupId, GroupRecord, LeaseRecord, Member, NodeId, NodeRecord, QuarantineRecord,
+    BucketTable, FromOrchestrator, GroupId, GroupRecord, LeaseRecord, Member, MoveRecord, NodeId, NodeRecord,
+    QuarantineRecord,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,6 +99,14 @@ impl<'a> Draft<'a> {
     pub fn quarantine(&self) -> Vec<QuarantineRecord> {
         self.all(|r| match r {
             Record::Quarantine(r) => Some(r.clone()),
+            _ => None,
+        })
+    }
+
+    /// All moves that somebody has not put in order yet, as they will be.
+    pub fn moves(&self) -> Vec<MoveRecord> {
+        self.all(|r| match r {
+            Record::Move(r) => Some(r.clone()),
             _ => None,
         })
     }

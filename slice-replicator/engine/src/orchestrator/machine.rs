@@ -7,12 +7,12 @@ use super::event::{LinkId, OrchestratorEvent, Peer, TxnFailure};
 use super::leases::LeaseReports;
 use super::orphans::Orphans;
 use super::quarantine::QuarantineTimes;
-use super::{change, leases, membership, orphans, quarantine};
+use super::{change, leases, membership, moves, orphans, quarantine};
 use crate::store::{Changes, ClusterRecord, Record, StoreState, Txn};
 use crate::{Micros, Suspicion};
 use escape_proto::{
-    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, LeaseReport, Member, NodeId, NodeState, SliceId,
-    Suspect, ToOrchestrator,
+    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, LeaseReport, Member, MoveRecord, NodeId, NodeState,
+    SliceId, Suspect, ToOrchestrator,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -57,6 +57,18 @@ pub(super) enum Intent {
         from: Member,
         attempt: u64,
         group: GroupId,
+    },
+    Move {
+        from: Member,
+        attempt: u64,
+        group: GroupId,
+        epoch: Epoch,
+        slices: Vec<SliceId>,
+    },
+    /// A node has put a move in order in its memory.
+    Moved {
+        from: Member,
+        to: GroupId,
     },
     GuestDown {
         from: Member,
@@ -161,9 +173,16 @@ impl Orchestrator {
     fn request(&mut self, from: Member, request: ToOrchestrator, out: &mut Vec<OrchestratorCommand>) {
         match request {
             // A join comes on a link that has no member yet; figures of groups decide nothing, the runtime keeps them.
-            ToOrchestrator::Join(_) | ToOrchestrator::GroupCounts(_) => {}
+            // So does an operator's wish.
+            ToOrchestrator::Join(_) | ToOrchestrator::GroupCounts(_) | ToOrchestrator::MoveAnswer { .. } => {}
             ToOrchestrator::Cas { attempt, to } => self.want(Intent::Cas { from, attempt, to }, out),
             ToOrchestrator::Read { attempt, group } => self.want(Intent::Read { from, attempt, group }, out),
+            ToOrchestrator::Move { attempt, group, epoch, slices } => {
+                if slices.len() <= MoveRecord::SLICES_MAX {
+                    self.want(Intent::Move { from, attempt, group, epoch, slices }, out);
+                }
+            }
+            ToOrchestrator::Moved { to } => self.want(Intent::Moved { from, to }, out),
             ToOrchestrator::GuestDown { cause: _, crash, referenced, mut suspects } => {
                 suspects.truncate(quarantine::SUSPECTS_MAX);
                 self.want(Intent::GuestDown { from, crash, referenced, suspects }, out);
@@ -312,6 +331,10 @@ impl Orchestrator {
             Intent::Join { link, node, request } => membership::join(config, draft, link, node, request),
             Intent::Cas { from, attempt, to } => change::cas(draft, from, attempt, to),
             Intent::Read { from, attempt, group } => change::read(draft, from, attempt, group),
+            Intent::Move { from, attempt, group, epoch, slices } => {
+                moves::begin(config, draft, from, (attempt, group, epoch), slices);
+            }
+            Intent::Moved { from, to } => moves::settled(draft, from, to),
             Intent::GuestDown { from, crash, referenced, suspects } => {
                 quarantine::crashed(config, (&self.quarantine_times, now), draft, from, (crash, referenced), &suspects);
                 change::guest_down(draft, from);
@@ -357,7 +380,7 @@ fn settle(config: &OrchestratorConfig, draft: &mut Draft<'_>) {
 
 fn records<'a>(revision: escape_proto::Revision, all: impl Iterator<Item = &'a Record>) -> FromOrchestrator {
     let (mut nodes, mut groups, mut leases, mut buckets) = (Vec::new(), Vec::new(), Vec::new(), None);
-    let mut quarantine = Vec::new();
+    let (mut quarantine, mut moves) = (Vec::new(), Vec::new());
     for record in all {
         match record {
             Record::Node(r) => nodes.push(r.clone()),
@@ -365,8 +388,9 @@ fn records<'a>(revision: escape_proto::Revision, all: impl Iterator<Item = &'a R
             Record::Lease(r) => leases.push(*r),
             Record::Buckets(r) => buckets = Some(r.clone()),
             Record::Quarantine(r) => quarantine.push(r.clone()),
+            Record::Move(r) => moves.push(r.clone()),
             Record::Cluster(_) => {}
         }
     }
-    FromOrchestrator::Records { revision, nodes, groups, leases, quarantine, buckets }
+    FromOrchestrator::Records { revision, nodes, groups, leases, quarantine, moves, buckets }
 }

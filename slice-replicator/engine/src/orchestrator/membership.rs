@@ -82,7 +82,7 @@ fn welcome(
     claimed: Vec<GroupId>,
 ) {
     let ClusterRecord { cluster, placement_seed, .. } = cluster;
-    let reply = JoinReply::Joined { me, cluster, leases, claimed, placement_seed };
+    let reply = JoinReply::Joined { me, cluster, leases, claimed, moves: draft.moves(), placement_seed };
     draft.send(Receiver::Link(link), FromOrchestrator::Join(reply));
     draft.effects.push(Effect::SendAll(Receiver::Link(link)));
 }

@@ -10,6 +10,7 @@ mod event;
 mod leases;
 mod machine;
 mod membership;
+mod moves;
 mod orphans;
 mod quarantine;
 

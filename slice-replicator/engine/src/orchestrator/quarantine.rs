@@ -5,7 +5,7 @@ use super::draft::Draft;
 use super::machine::{Intent, Orchestrator};
 use crate::Micros;
 use crate::store::{Key, Record, StoreState};
-use escape_proto::{GroupId, LeaseId, Member, QuarantineRecord, Revision, SliceId, Suspect};
+use escape_proto::{LeaseId, Member, QuarantineRecord, Revision, SliceId, Suspect};
 use std::collections::BTreeMap;
 
 /// Crashes of one slice with less time between them than this count together.
@@ -67,7 +67,7 @@ pub(super) fn given_up(
     suspect: Suspect,
     cause: String,
 ) {
-    if !owns(draft, from, suspect.group) {
+    if !owns(draft, from, suspect) {
         return;
     }
     let known = known(draft, suspect);
@@ -92,7 +92,7 @@ pub(super) fn crashed(
     for suspect in suspects {
         let known = known(draft, *suspect);
         let twice = known.as_ref().is_some_and(|r| (r.by, r.crash) == (from, crash) || r.given_up);
-        if twice || !owns(draft, from, suspect.group) {
+        if twice || !owns(draft, from, *suspect) {
             continue;
         }
         let recent = known.filter(|r| times.age_us(now, r.slice) < CRASH_WINDOW_US).map_or(0, |r| r.count);
@@ -134,7 +134,11 @@ fn known(draft: &mut Draft<'_>, suspect: Suspect) -> Option<QuarantineRecord> {
     }
 }
 
-/// A node speaks for the slices of its own groups only.
-fn owns(draft: &mut Draft<'_>, from: Member, group: GroupId) -> bool {
-    draft.is_up(from) && draft.group(group).is_some_and(|g| g.owner == from)
+/// A node speaks for the slices of its own groups only: not for one that has moved out of the group, though it may not have
+/// heard of that yet (T9).
+fn owns(draft: &mut Draft<'_>, from: Member, suspect: Suspect) -> bool {
+    let Suspect { group, slice } = suspect;
+    draft.is_up(from)
+        && draft.group(group).is_some_and(|g| g.owner == from)
+        && !draft.moves().iter().any(|m| m.from == group && m.slices.contains(&slice))
 }

@@ -1,7 +1,8 @@
 //! Keys and records (PROTOCOL.md, "Records and transitions").
 
 use escape_proto::{
-    BucketTable, GroupId, GroupRecord, LeaseId, LeaseRecord, NodeId, NodeRecord, QuarantineRecord, SliceId,
+    BucketTable, GroupId, GroupRecord, LeaseId, LeaseRecord, MoveRecord, NodeId, NodeRecord, QuarantineRecord,
+    SliceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub enum Key {
     Lease(LeaseId),
     /// `quarantine/<slot, inc>`.
     Quarantine(SliceId),
+    /// `move/<g'>`: by the group that was made for it.
+    Move(GroupId),
 }
 
 /// `cluster`.
@@ -57,6 +60,8 @@ pub enum Record {
     Lease(LeaseRecord),
     /// A quarantined slice.
     Quarantine(QuarantineRecord),
+    /// A move of slices.
+    Move(MoveRecord),
 }
 
 impl Record {
@@ -69,6 +74,7 @@ impl Record {
             Self::Buckets(_) => Key::Buckets,
             Self::Lease(r) => Key::Lease(r.lease),
             Self::Quarantine(r) => Key::Quarantine(r.slice),
+            Self::Move(r) => Key::Move(r.to),
         }
     }
 }

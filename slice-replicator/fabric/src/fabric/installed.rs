@@ -120,6 +120,19 @@ impl Fabric {
     /// # Errors
     /// Nothing is changed if a node has no port, or its interface is gone.
     pub fn apply(&mut self, places: &[GroupPlace]) -> Result<Duration, FabricError> {
+        self.apply_with(places, &[])
+    }
+
+    /// The same, and flows are told their groups in the same transaction, as by [`Self::set_flows`]: a flow whose group is another
+    /// one from now on has no moment in between.
+    ///
+    /// # Errors
+    /// As of both; nothing is changed then.
+    pub fn apply_with(
+        &mut self,
+        places: &[GroupPlace],
+        flows: &[(Flow, GroupId)],
+    ) -> Result<Duration, FabricError> {
         self.look_if_unsure()?;
         let changes = self.resolve(places)?;
         self.check_present(places)?;
@@ -127,7 +140,25 @@ impl Fabric {
         if self.placement.len().saturating_add(new) > GROUPS_MAX as usize {
             return Err(FabricError::TooManyGroups);
         }
-        self.change_places(&changes, |_| ())
+        let elements = flow_elements(flows, &self.config.tcp_ports, self.config.place_by)?;
+        let keys: Vec<[u8; KEY_LEN]> = elements.iter().map(|(key, _)| *key).collect();
+        let mut tries = FLOW_TRIES;
+        loop {
+            tries -= 1;
+            let bind = |transaction: &mut Transaction| {
+                if !elements.is_empty() {
+                    transaction.destroy_elements(PAIR, &keys);
+                    transaction.add_elements(PAIR, &elements);
+                }
+            };
+            match self.change_places(&changes, bind) {
+                // A packet of a flow was learned from at this moment.
+                Err(FabricError::Nft(error)) if tries > 0 && !flows.is_empty() && is_momentary(&error) => {
+                    std::thread::sleep(FLOW_TRY_PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Adds a node's port: from now on frames of its interfaces are judged, and groups can be placed there.

@@ -19,7 +19,7 @@ use escape_fabric::arp::ArpResponder;
 use escape_fabric::fabric::FLOWS_MAX;
 use escape_link::{LinkError, Listener, ListenerLimits, LogLimit, RoleSet};
 use escape_metrics::MetricsServer;
-use escape_proto::{EdgeReply, EdgeRequest, FromOrchestrator, Hello, Incarnation, Member, PROTOCOL_VERSION, Role};
+use escape_proto::{EdgeReply, EdgeRequest, FlowEntry, FromOrchestrator, Hello, Incarnation, Member, PROTOCOL_VERSION, Role};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use serde_json::json;
@@ -284,7 +284,7 @@ impl EdgeProcess {
 
     fn carry_out(&mut self, command: EdgeCommand) {
         match command {
-            EdgeCommand::Steer { groups } => self.steer(groups),
+            EdgeCommand::Steer { groups, flows } => self.steer(groups, &flows),
             EdgeCommand::Reply { to, reply } => self.reply(to, &reply),
             EdgeCommand::Bind { group, flows } => self.steering.backlog_mut().bind(group, &flows),
             EdgeCommand::Unbind { flows } => self.steering.backlog_mut().unbind(&flows),
@@ -292,8 +292,8 @@ impl EdgeProcess {
         }
     }
 
-    fn steer(&mut self, groups: Vec<GroupSteering>) {
-        let steered = self.steering.steer(groups);
+    fn steer(&mut self, groups: Vec<GroupSteering>, flows: &[FlowEntry]) {
+        let steered = self.steering.steer(groups, flows);
         let t_us = now_us();
         self.failed.news(t_us, &steered).into_iter().for_each(|event| self.log.write(event));
         if !steered.failed.is_empty() {

@@ -2,13 +2,13 @@
 
 use super::config::EdgeProcessConfig;
 use super::deposed_watch::{DeposedWatch, SentFrames};
-use super::flow_backlog::{FlowBacklog, FlowChange};
+use super::flow_backlog::{FlowBacklog, FlowChange, fabric_flow};
 use super::interfaces::Interfaces;
 use crate::error::ProcessError;
 use escape_engine::Mutant;
 use escape_engine::edge::GroupSteering;
 use escape_fabric::fabric::{Contents, Fabric, FabricConfig, FabricCounters, FabricError, Flow, GroupPlace, PlaceBy};
-use escape_proto::{BucketTable, GroupId};
+use escape_proto::{BucketTable, FlowEntry, GroupId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -101,8 +101,8 @@ impl Steering {
     }
 
     /// Steers groups in one transaction. Groups whose owner has no port here fail alone; a missing standby costs them
-    /// their mirror until its port comes.
-    pub(super) fn steer(&mut self, groups: Vec<GroupSteering>) -> Steered {
+    /// their mirror until its port comes. `flows` are bound in the same transaction, those of failed groups are not.
+    pub(super) fn steer(&mut self, groups: Vec<GroupSteering>, flows: &[FlowEntry]) -> Steered {
         let Some(fabric) = &mut self.fabric else {
             self.early.extend(groups.iter().map(|group| (group.group, *group)));
             return Steered { failed: groups, ..Steered::default() };
@@ -118,7 +118,9 @@ impl Steering {
             }
         }
         let places: Vec<_> = possible.iter().map(|group| place(group, &nodes)).collect();
-        match fabric.apply(&places) {
+        let is_possible = |flow: &&FlowEntry| possible.iter().any(|group| group.group == flow.group);
+        let flows = flows.iter().filter(is_possible).map(|f| (fabric_flow(&f.flow), f.group.0));
+        match fabric.apply_with(&places, &flows.collect::<Vec<_>>()) {
             Ok(kernel) => self.now_in_force(possible, failed, kernel),
             Err(error) => {
                 tracing::warn!("steering of {} groups: {error}", places.len());

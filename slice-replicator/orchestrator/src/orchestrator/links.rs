@@ -70,6 +70,9 @@ impl OrchestratorProcess {
                 OrchestratorEvent::Join { link: name.id, node, request }
             }
             (ToOrchestrator::GroupCounts(report), Who::Member(from)) => return self.take_group_counts(from, &report),
+            (ToOrchestrator::MoveAnswer { request, answer }, Who::Member(from)) => {
+                return self.wish_answered(from, request, answer);
+            }
             (request, Who::Member(from)) => OrchestratorEvent::Request { from, request },
             // A stranger's only words are a join; the edge has none, an operator's are others.
             (_, Who::Stranger(_) | Who::Edge | Who::Operator) => return,

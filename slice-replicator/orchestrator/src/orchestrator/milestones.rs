@@ -31,6 +31,9 @@ pub(super) fn event_of(now: Micros, note: &Note) -> Option<ProcessEvent> {
             ("claimed", Some(to.node), json!({ "group": group.0, "epoch": epoch.0, "inc": to.inc.0 }))
         }
         Note::Lost { group, owner } => ("lost", Some(owner.node), json!({ "group": group.0 })),
+        Note::Moved { from, to, group, slices } => {
+            ("moved", Some(to.node), json!({ "from": from.node.0, "group": group.0, "slices": slices }))
+        }
         Note::Milestone { from, at_us, what } => return Some(milestone(*at_us, *from, what)),
         Note::Counts { .. } => return None,
         Note::StoreUnavailable { cause } => ("store-unavailable", None, json!({ "cause": cause })),

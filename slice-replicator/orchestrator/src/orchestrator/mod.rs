@@ -13,6 +13,7 @@ mod operators;
 mod process;
 mod status;
 mod store_thread;
+mod wishes;
 
 pub use config::{DetectionTiming, OrchestratorProcessConfig};
 pub use process::{OrchestratorProcess, run_orchestrator};

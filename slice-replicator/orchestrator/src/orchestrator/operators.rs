@@ -31,6 +31,11 @@ impl OrchestratorProcess {
         let answered = match named.link.next_message::<OperatorRequest>() {
             Ok(None) => return,
             Ok(Some(OperatorRequest::Status)) => self.reply(place, &OperatorReply::Status(self.cell_status())),
+            Ok(Some(OperatorRequest::Move { what, to })) => {
+                let operator = named.name.id;
+                self.wish(operator, what, to);
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         match answered {
@@ -39,7 +44,7 @@ impl OrchestratorProcess {
         }
     }
 
-    fn reply(&mut self, place: PlaceNo, reply: &OperatorReply) -> Result<(), LinkError> {
+    pub(super) fn reply(&mut self, place: PlaceNo, reply: &OperatorReply) -> Result<(), LinkError> {
         self.links.get_mut(place).map_or(Ok(()), |named| named.link.send(reply))
     }
 }

@@ -10,6 +10,7 @@ use super::figures::Figures;
 use super::milestones::event_of;
 use super::node_link::NodeLink;
 use super::store_thread::StoreThread;
+use super::wishes::Wishes;
 use crate::error::ProcessError;
 use crate::event_log::{EventLog, ProcessEvent};
 use crate::link_table::LinkTable;
@@ -65,6 +66,7 @@ pub struct OrchestratorProcess {
     hello: Hello,
     pub(super) links: LinkTable<NodeLink>,
     pub(super) last_link: u64,
+    pub(super) wishes: Wishes,
     pub(super) beats: BeatSocket,
     pub(super) store: StoreThread,
     questions: Option<OperatorInput>,
@@ -129,6 +131,7 @@ impl OrchestratorProcess {
             hello,
             links: LinkTable::new(FIRST_LINK, LINKS_MAX),
             last_link: 0,
+            wishes: Wishes::default(),
             beats,
             store,
             questions: None,
@@ -195,6 +198,7 @@ impl OrchestratorProcess {
             self.listener.on_time(self.poll.registry(), now);
             self.machine_event(OrchestratorEvent::Tick);
             self.publish_metrics(now);
+            self.end_late_wishes();
         }
         self.accept();
         self.flush();

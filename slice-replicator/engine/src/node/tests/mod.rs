@@ -28,9 +28,9 @@ impl Rig {
     fn joined() -> Self {
         let mut rig = Self { engine: NodeEngine::new(NodeConfig::new(ME.node, "a")), now: 0 };
         rig.on(Event::GuestReady);
-        rig.on(Event::Joined { me: ME, claimed: vec![] });
+        rig.on(Event::Joined { me: ME, claimed: vec![], moves: vec![] });
         let nodes = vec![up(ME, "a"), up(PEER, "b")];
-        rig.on(Event::Records { nodes, groups: vec![], quarantine: vec![], buckets: None });
+        rig.on(Event::Records { nodes, groups: vec![], quarantine: vec![], moves: vec![], buckets: None });
         rig
     }
 
@@ -62,7 +62,7 @@ impl Rig {
     }
 
     fn record(&mut self, record: GroupRecord) -> Vec<Command> {
-        self.on(Event::Records { nodes: vec![], groups: vec![record], quarantine: vec![], buckets: None })
+        self.on(Event::Records { nodes: vec![], groups: vec![record], quarantine: vec![], moves: vec![], buckets: None })
     }
 
     fn capture(&mut self, kind: BodyKind, generation: u64) -> Vec<Command> {
