@@ -5,11 +5,12 @@ use anyhow::{Result, anyhow, bail};
 use clap::Parser;
 use escape_model::explore::Limits;
 use escape_model::report::{Counterexample, Report};
-use escape_model::suite::{Fault, configs, hunt, looked_at, run};
+use escape_engine::Mutant;
+use escape_model::suite::{configs, faults, hunt, run};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-/// Explores the production machines of a cell, and the design of moves, in every order of events within bounds.
+/// Explores the production machines of a cell, in every order of events within bounds.
 #[derive(Debug, Parser)]
 #[command(name = "escape-model", version)]
 struct Arguments {
@@ -19,9 +20,9 @@ struct Arguments {
     /// Break the machines on purpose: a fault that must be found, or `all`.
     #[arg(long)]
     mutant: Option<String>,
-    /// States looked at per exploration, known ones counted too (default: 5,000,000; `moves`: 20,000,000).
-    #[arg(long)]
-    states_max: Option<usize>,
+    /// States looked at per exploration, known ones counted too .
+    #[arg(long, default_value_t = 5_000_000)]
+    states_max: usize,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -36,17 +37,17 @@ struct Arguments {
 fn main() -> ExitCode {
     let a = Arguments::parse();
     let chosen: Vec<&str> = configs().into_iter().filter(|c| a.config == "all" || a.config == *c).collect();
-    let faults = match a.mutant.as_deref() {
+    let chosen_faults = match a.mutant.as_deref() {
         None => Vec::new(),
-        Some("all") => Fault::all(),
-        Some(name) => Fault::named(name).into_iter().collect(),
+        Some("all") => faults(),
+        Some(name) => faults().into_iter().filter(|fault| fault.name() == name).collect(),
     };
-    if chosen.is_empty() || (a.mutant.is_some() && faults.is_empty()) {
-        let faults: Vec<_> = Fault::all().into_iter().map(Fault::name).collect();
+    if chosen.is_empty() || (a.mutant.is_some() && chosen_faults.is_empty()) {
+        let faults: Vec<_> = faults().into_iter().map(Mutant::name).collect();
         eprintln!("configurations: all, {}\nmutants: all, {}", configs().join(", "), faults.join(", "));
         return ExitCode::from(2);
     }
-    let done = if a.mutant.is_some() { find_all(&a, &chosen, &faults) } else { check_all(&a, &chosen) };
+    let done = if a.mutant.is_some() { find_all(&a, &chosen, &chosen_faults) } else { check_all(&a, &chosen) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -56,9 +57,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn limits(a: &Arguments, config: &str) -> Limits {
+fn limits(a: &Arguments) -> Limits {
     let progress = std::io::stderr().is_terminal() && !a.json;
-    Limits { generated_max: a.states_max.unwrap_or_else(|| looked_at(config)), threads: a.threads.max(1), progress }
+    Limits { generated_max: a.states_max, threads: a.threads.max(1), progress }
 }
 
 fn check_all(a: &Arguments, chosen: &[&str]) -> Result<()> {
@@ -67,7 +68,7 @@ fn check_all(a: &Arguments, chosen: &[&str]) -> Result<()> {
     }
     let mut unique = 0;
     for config in chosen {
-        let Some(report) = run(config, None, limits(a, config)).map_err(|e| anyhow!(e))? else { continue };
+        let report = run(config, None, limits(a)).map_err(|e| anyhow!(e))?;
         unique += report.unique;
         if a.json {
             println!("{}", report.json());
@@ -97,13 +98,13 @@ fn line(r: &Report) -> String {
     format!("{:<14} {unique:>12} {generated:>12} {depth:>6} {seconds:>8.1}  {whole}", r.config)
 }
 
-fn find_all(a: &Arguments, chosen: &[&str], faults: &[Fault]) -> Result<()> {
+fn find_all(a: &Arguments, chosen: &[&str], faults: &[Mutant]) -> Result<()> {
     if !a.json {
         println!("{:<26} {:<14} {:>5} {:>10} {:>8}  promise", "mutant", "configuration", "steps", "states", "seconds");
     }
     let mut missed = Vec::new();
     for fault in faults {
-        let reports = hunt(*fault, chosen, limits(a, fault.found_in())).map_err(|e| anyhow!(e))?;
+        let reports = hunt(*fault, chosen, limits(a)).map_err(|e| anyhow!(e))?;
         let name = fault.name();
         let Some((report, found)) = reports.last().and_then(|r| r.found.as_ref().map(|f| (r, f))) else {
             missed.push(name);

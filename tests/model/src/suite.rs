@@ -1,88 +1,44 @@
-//! What is explored: configurations, and the faults that each must find.
+//! What is explored: configurations, and the faults that they must find.
 
 use crate::cell::{Bounds, CellModel};
 use crate::explore::{Limits, explore};
-use crate::moves::{Flaw, MovesModel};
 use crate::report::Report;
 use escape_engine::Mutant;
 
-/// A deliberate fault, of the machines or of the design of moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// In the production machines.
-    Machine(Mutant),
-    /// In the design of moves.
-    Move(Flaw),
+/// The deliberate faults that have a place in the model: nothing is quarantined in it.
+pub fn faults() -> Vec<Mutant> {
+    Mutant::ALL.into_iter().filter(|m| *m != Mutant::QuarantineForgotten).collect()
 }
 
-/// Name of the abstract model of moves among the configurations.
-pub const MOVES: &str = "moves";
-
-impl Fault {
-    /// All of them that have a place in the models: nothing is quarantined in them.
-    pub fn all() -> Vec<Self> {
-        let machines = Mutant::ALL.into_iter().filter(|m| *m != Mutant::QuarantineForgotten).map(Self::Machine);
-        machines.chain(Flaw::ALL.map(Self::Move)).collect()
-    }
-
-    /// Its name on command lines.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Machine(mutant) => mutant.name(),
-            Self::Move(flaw) => flaw.name(),
-        }
-    }
-
-    /// The configuration that finds it soonest.
-    pub const fn found_in(self) -> &'static str {
-        match self {
-            Self::Machine(Mutant::AckBeforeApply | Mutant::OldEpoch | Mutant::FrozenAtCas) => "zombie",
-            Self::Machine(Mutant::StandbyAmnesia | Mutant::OwnerAmnesia) => "restart",
-            Self::Machine(Mutant::PromoteAmnesiac) => "amnesia",
-            Self::Machine(Mutant::ReuseSlot | Mutant::OldSetAlone) => "slots",
-            Self::Machine(Mutant::FlipBeforeGate) => "gate",
-            Self::Machine(Mutant::EpochReused) => "orchestrator",
-            Self::Machine(Mutant::ClaimWithoutMemory) => "forgotten",
-            Self::Machine(Mutant::LeaseFreedEarly) => "leases",
-            Self::Machine(_) => "kill",
-            Self::Move(_) => MOVES,
-        }
-    }
-
-    /// The fault of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::all().into_iter().find(|f| f.name() == name)
+/// The configuration that finds a fault soonest.
+pub const fn found_in(fault: Mutant) -> &'static str {
+    match fault {
+        Mutant::AckBeforeApply | Mutant::OldEpoch | Mutant::FrozenAtCas => "zombie",
+        Mutant::StandbyAmnesia | Mutant::OwnerAmnesia => "restart",
+        Mutant::PromoteAmnesiac => "amnesia",
+        Mutant::ReuseSlot | Mutant::OldSetAlone => "slots",
+        Mutant::FlipBeforeGate => "gate",
+        Mutant::EpochReused => "orchestrator",
+        Mutant::ClaimWithoutMemory => "forgotten",
+        Mutant::LeaseFreedEarly => "leases",
+        Mutant::MoveWithoutDrain | Mutant::MovesIgnored => "moves",
+        _ => "kill",
     }
 }
 
 /// Names of all configurations.
 pub fn configs() -> Vec<&'static str> {
-    Bounds::ALL.iter().map(|b| b.name).chain([MOVES]).collect()
+    Bounds::ALL.iter().map(|b| b.name).collect()
 }
 
-/// Explores a configuration, with or without a deliberate fault. `None`: the fault has no place in it.
+/// Explores a configuration, with or without a deliberate fault.
 ///
 /// # Errors
-/// The cell does not become whole before the exploration: for people.
-pub fn run(config: &str, fault: Option<Fault>, limits: Limits) -> Result<Option<Report>, String> {
-    let name = fault.map(Fault::name);
-    match (Bounds::named(config), fault) {
-        (Some(bounds), None | Some(Fault::Machine(_))) => {
-            let mutant = fault.and_then(|f| if let Fault::Machine(m) = f { Some(m) } else { None });
-            let model = CellModel::new(bounds, mutant)?;
-            Ok(Some(explore(model, bounds.name, name, limits)))
-        }
-        (None, None | Some(Fault::Move(_))) if config == MOVES => {
-            let flaw = fault.and_then(|f| if let Fault::Move(m) = f { Some(m) } else { None });
-            Ok(Some(explore(MovesModel { flaw }, MOVES, name, limits)))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// States looked at by default: enough for small configurations to be seen whole.
-pub fn looked_at(config: &str) -> usize {
-    if config == MOVES { 20_000_000 } else { 5_000_000 }
+/// There is no such configuration, or the cell does not become whole before the exploration: for people.
+pub fn run(config: &str, fault: Option<Mutant>, limits: Limits) -> Result<Report, String> {
+    let bounds = Bounds::named(config).ok_or_else(|| format!("no configuration is called {config:?}"))?;
+    let model = CellModel::new(bounds, fault)?;
+    Ok(explore(model, bounds.name, fault.map(Mutant::name), limits))
 }
 
 /// Looks for a deliberate fault in configurations, the likeliest first, one after the other; the report of the one that finds it, or of
@@ -90,16 +46,15 @@ pub fn looked_at(config: &str) -> usize {
 ///
 /// # Errors
 /// As [`run`].
-pub fn hunt(fault: Fault, configs: &[&str], limits: Limits) -> Result<Vec<Report>, String> {
+pub fn hunt(fault: Mutant, configs: &[&str], limits: Limits) -> Result<Vec<Report>, String> {
     let mut reports = Vec::new();
-    let (first, others): (Vec<&str>, Vec<&str>) = configs.iter().partition(|c| **c == fault.found_in());
+    let (first, others): (Vec<&str>, Vec<&str>) = configs.iter().partition(|c| **c == found_in(fault));
     for config in first.into_iter().chain(others) {
-        if let Some(report) = run(config, Some(fault), limits)? {
-            if report.found.is_some() {
-                return Ok(vec![report]);
-            }
-            reports.push(report);
+        let report = run(config, Some(fault), limits)?;
+        if report.found.is_some() {
+            return Ok(vec![report]);
         }
+        reports.push(report);
     }
     Ok(reports)
 }

@@ -51,6 +51,8 @@ pub enum Action {
     LoseHope,
     /// A node's loop has paused; it notices with the next event.
     Pause(usize),
+    /// An operator moves a session that this node has.
+    Move(usize, SliceId),
 }
 
 impl fmt::Display for Action {
@@ -81,6 +83,7 @@ impl fmt::Display for Action {
             Self::Tick(n) => write!(f, "node {n}'s timers run out"),
             Self::Report(n) => write!(f, "node {n} says which leases it uses"),
             Self::LoseHope => write!(f, "nobody brings a copy in time"),
+            Self::Move(n, slice) => write!(f, "slice {slice} is to move away from node {n}"),
             Self::Pause(n) => write!(f, "node {n} pauses"),
         }
     }

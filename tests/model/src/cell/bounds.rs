@@ -39,6 +39,8 @@ pub struct Budget {
     pub losses: u8,
     /// Messages that come twice.
     pub doubles: u8,
+    /// Sessions that an operator moves to their standby.
+    pub moves: u8,
 }
 
 /// A configuration.
@@ -87,6 +89,7 @@ const NOTHING: Budget = Budget {
     hopes: 0,
     losses: 0,
     doubles: 0,
+    moves: 0,
 };
 
 const BASE: Bounds = Bounds {
@@ -105,7 +108,7 @@ const BASE: Bounds = Bounds {
 
 impl Bounds {
     /// All configurations.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self {
             name: "kill",
             about: "nodes die, one after the other or at once",
@@ -215,6 +218,33 @@ impl Bounds {
             name: "unknown",
             about: "outcomes are lost, and what had no answer is asked again",
             budget: Budget { requests: 1, crashes: 1, control_resets: 1, ticks: 1, ..NOTHING },
+            ..BASE
+        },
+        Self {
+            name: "moves",
+            about: "a session is moved, and perhaps back, while nodes die or are declared dead",
+            budget: Budget { requests: 1, moves: 2, crashes: 1, false_deaths: 1, ..NOTHING },
+            ..BASE
+        },
+        Self {
+            name: "moves-cut",
+            about: "a session is moved while links break, to the standby and to the orchestrator",
+            budget: Budget {
+                requests: 1,
+                moves: 1,
+                crashes: 1,
+                resets: 1,
+                control_resets: 1,
+                ticks: 1,
+                ..NOTHING
+            },
+            slow_apply: true,
+            ..BASE
+        },
+        Self {
+            name: "moves-claim",
+            about: "owner and standby of a moved session are declared dead, and one of them brings it back",
+            budget: Budget { moves: 1, false_deaths: 2, hopes: 1, ..NOTHING },
             ..BASE
         },
         Self {

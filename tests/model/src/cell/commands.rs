@@ -3,7 +3,7 @@
 use super::message::{EDGE, Message};
 use super::process::Local;
 use super::step::Step;
-use super::vmm::Gate;
+use super::vmm::{Gate, Image, Vmm};
 use crate::promises::{ENGINE, I3, JOIN};
 use escape_engine::Mutant;
 use escape_engine::node::{Command, Event, PlugSlice};
@@ -64,23 +64,27 @@ impl Step<'_> {
         let place = self.world.nodes[n].edit();
         let Some(p) = place.process.as_mut() else { return };
         match message {
-            FromOrchestrator::Join(JoinReply::Joined { me, leases, claimed, .. }) => {
+            FromOrchestrator::Join(JoinReply::Joined { me, leases, claimed, moves, .. }) => {
                 p.leases = leases;
                 p.joined = Some(me);
                 p.former = None;
-                self.feed(n, Event::Joined { me, claimed });
+                self.feed(n, Event::Joined { me, claimed, moves });
             }
             FromOrchestrator::Join(JoinReply::Refused { cause }) => {
                 self.world.violate(JOIN, || format!("node {n} is refused: {cause}"));
             }
-            FromOrchestrator::Records { revision, nodes, groups, leases, .. } => {
+            FromOrchestrator::Records { revision, nodes, groups, leases, moves, .. } => {
                 p.take_leases(leases);
                 place.seen = place.seen.max(revision);
-                self.feed(n, Event::Records { nodes, groups, quarantine: Vec::new(), buckets: None });
+                self.feed(n, Event::Records { nodes, groups, quarantine: Vec::new(), moves, buckets: None });
             }
             FromOrchestrator::Outcome { attempt, group, outcome } => {
                 self.feed(n, Event::Outcome { attempt, group, outcome });
             }
+            FromOrchestrator::MoveOutcome { attempt, group, outcome } => {
+                self.feed(n, Event::MoveOutcome { attempt, group, outcome });
+            }
+            FromOrchestrator::MoveAsked { .. } => {}
         }
     }
 
@@ -169,9 +173,22 @@ impl Step<'_> {
             Command::Diverged { slice, detail } => {
                 self.world.violate(I3, || format!("slice {slice}: {detail}"));
             }
+            Command::Freeze { group, slice } => self.freeze(n, group, slice),
+            Command::Thaw { slice } => self.thaw(n, slice),
+            Command::RequestMove { attempt, group, epoch, slices } => {
+                self.send_orchestrator(n, ToOrchestrator::Move { attempt, group, epoch, slices });
+            }
+            Command::HandOver { slice, to } => self.hand_over(n, slice, to),
+            Command::Regroup { slice, to } => {
+                if let Some(p) = self.world.nodes[n].edit().process.as_mut() {
+                    let Vmm { own, standby, .. } = &mut p.vmm;
+                    own.get_mut(&slice).into_iter().chain(standby.get_mut(&slice)).for_each(|image| image.group = to);
+                }
+            }
+            Command::ReportMoved { to } => self.send_orchestrator(n, ToOrchestrator::Moved { to }),
             // No slice is quarantined in this model.
             Command::ReportQuarantine { .. } | Command::SendQuarantine { .. } | Command::GiveUp { .. } => {}
-            Command::CaptureSoon { .. } | Command::Protected { .. } => {}
+            Command::CaptureSoon { .. } | Command::Protected { .. } | Command::AnswerMove { .. } => {}
         }
     }
 
@@ -212,7 +229,7 @@ impl Step<'_> {
             Local::Plugged(group, slice, guest) => {
                 let image = p.vmm.own.get(&slice).copied();
                 if let Some(image) = image.filter(|_| p.guest_up && p.guest_life == guest && p.engine.owns(group)) {
-                    p.vmm.guest.insert(slice, super::vmm::Running { group, state: image.state });
+                    p.vmm.guest.insert(slice, super::vmm::Running { group, state: image.state, frozen: false });
                     self.feed(n, Event::Plugged { group, slice, ok: true });
                 }
             }
@@ -240,6 +257,36 @@ impl Step<'_> {
         let (guest, up) = (p.guest_life, p.guest_up);
         for plug in slices.iter().filter(|_| up) {
             self.begin(n, Local::Plugged(group, plug.slice, guest));
+        }
+    }
+
+    /// Captures are at once in this model, so the image is what the slice is.
+    fn freeze(&mut self, n: usize, group: GroupId, slice: SliceId) {
+        if let Some(p) = self.world.nodes[n].edit().process.as_mut()
+            && let Some(running) = p.vmm.guest.get_mut(&slice)
+        {
+            running.frozen = true;
+            self.feed(n, Event::Frozen { group, slice });
+        }
+    }
+
+    fn thaw(&mut self, n: usize, slice: SliceId) {
+        if let Some(p) = self.world.nodes[n].edit().process.as_mut()
+            && let Some(running) = p.vmm.guest.get_mut(&slice)
+        {
+            running.frozen = false;
+        }
+    }
+
+    fn hand_over(&mut self, n: usize, slice: SliceId, to: GroupId) {
+        let Some(p) = self.world.nodes[n].edit().process.as_mut() else { return };
+        let image = p.vmm.own.get(&slice).copied();
+        p.vmm.forget(slice);
+        match image {
+            Some(image) => {
+                p.vmm.standby.insert(slice, Image { group: to, ..image });
+            }
+            None => self.world.violate(ENGINE, || format!("node {n} hands over slice {slice} that it has not")),
         }
     }
 

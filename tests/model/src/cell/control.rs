@@ -35,10 +35,13 @@ pub struct EdgeSide {
     /// The machine under test.
     pub machine: EdgeMachine,
     /// What the fabric does, per group.
-    pub steering: [Option<GroupSteering>; NODES],
+    pub steering: [Option<GroupSteering>; GROUPS],
 }
 
 shared!(Control, EdgeSide);
+
+/// Groups that sessions may be in: two that they are opened in, and those that lives and moves make.
+const GROUPS: usize = 8;
 
 /// Silence after which a node is suspected.
 pub const SILENCE_US: u64 = 1_000;
@@ -82,7 +85,7 @@ impl EdgeSide {
     /// An edge that knows nothing.
     pub fn new(broken: Option<Mutant>) -> Self {
         let machine = EdgeMachine::new(EdgeConfig { broken, ..EdgeConfig::default() });
-        Self { machine, steering: [None; NODES] }
+        Self { machine, steering: [None; GROUPS] }
     }
 
     /// Who gets the packets of a group's flows.

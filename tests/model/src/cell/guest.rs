@@ -31,7 +31,7 @@ impl Step<'_> {
             return;
         }
         let Some(slice) = p.take_slot(slots) else { return };
-        p.vmm.guest.insert(slice, Running { group, state: Session::open(p.salt(n)) });
+        p.vmm.guest.insert(slice, Running { group, state: Session::open(p.salt(n)), frozen: false });
         self.world.left.opens[group.0 as usize] -= 1;
         let story = Story { group, released: Vec::new(), seen: None, closed: false, lost: false };
         if self.world.truth.edit().stories.insert(slice, story).is_some() {
@@ -48,7 +48,7 @@ impl Step<'_> {
         let Some(n) = self.passes(group, Some(slice)) else { return };
         let Some(p) = self.world.nodes[n].edit().process.as_mut() else { return };
         let salt = p.salt(n);
-        let Some(running) = p.vmm.guest.get_mut(&slice) else { return };
+        let Some(running) = p.vmm.guest.get_mut(&slice).filter(|r| !r.frozen) else { return };
         if running.state.count < seen {
             let has = running.state.count;
             return self.judge_gap(n, slice, has);
@@ -70,12 +70,12 @@ impl Step<'_> {
     /// Queues the slice's present reply in the valve, and captures the slice.
     pub fn hold(&mut self, n: usize, slice: SliceId) {
         let Some(p) = self.world.nodes[n].edit().process.as_mut() else { return };
-        let Some(running) = p.vmm.guest.get(&slice).copied() else { return };
+        let Some(running) = p.vmm.guest.get(&slice).copied().filter(|r| !r.frozen) else { return };
         let held = p.vmm.valve.entry(slice).or_default();
         if held.last() != Some(&running.state) {
             held.push(running.state);
         }
-        let Running { group, state } = running;
+        let Running { group, state, .. } = running;
         let fresh = Image { group, no: CheckpointNo(0), chain: ChainHash::START, state, ended: false };
         let image = p.vmm.own.entry(slice).or_insert(fresh);
         if image.ended {

@@ -46,13 +46,14 @@ impl Step<'_> {
 
     fn orchestrator_sends(&mut self, to: Receiver, message: FromOrchestrator) {
         let message = match message {
-            FromOrchestrator::Records { nodes, groups, leases, .. }
-                if nodes.is_empty() && groups.is_empty() && leases.is_empty() =>
+            FromOrchestrator::Records { nodes, groups, leases, moves, .. }
+                if nodes.is_empty() && groups.is_empty() && leases.is_empty() && moves.is_empty() =>
             {
                 return;
             }
-            FromOrchestrator::Records { revision, nodes, groups, leases, .. } => {
-                FromOrchestrator::Records { revision, nodes, groups, leases, quarantine: Vec::new(), buckets: None }
+            FromOrchestrator::Records { revision, nodes, groups, leases, moves, .. } => {
+                let quarantine = Vec::new();
+                FromOrchestrator::Records { revision, nodes, groups, leases, quarantine, moves, buckets: None }
             }
             other => other,
         };
@@ -94,6 +95,11 @@ impl Step<'_> {
                 control.before = Some(Box::new(before.clone()));
             }
             self.judge_store(&before, changes);
+            for record in &changes.put {
+                if let Record::Move(r) = record {
+                    self.world.truth.edit().note_moved(r);
+                }
+            }
         }
         result
     }
@@ -144,7 +150,7 @@ impl Step<'_> {
         for command in out {
             self.tell(|| format!("edge: {command:?}"));
             match command {
-                EdgeCommand::Steer { groups } => self.steer(groups),
+                EdgeCommand::Steer { groups, .. } => self.steer(groups),
                 EdgeCommand::Reply { to, reply } => {
                     let n = usize::from(to.node.0);
                     if self.world.nodes[n].member() == Some(to) {

@@ -122,6 +122,10 @@ impl<'a> Step<'a> {
                 left.hopes -= 1;
                 self.lose_hope();
             }
+            Action::Move(n, slice) => {
+                left.moves -= 1;
+                self.feed(n, Event::MoveAsked { request: 0, slices: vec![slice], to: None });
+            }
             Action::Pause(n) => {
                 left.pauses -= 1;
                 self.world.nodes[n].edit().clock += 1_000;
@@ -296,6 +300,10 @@ fn by_faults(world: &World, actions: &mut Vec<Action>) {
         };
         let sent = (0..=EDGE).any(|to| !world.queue(n, to).is_empty());
         let both = [true, false];
+        if left.moves > 0 {
+            let idle = p.vmm.guest.iter().filter(|(_, r)| !r.frozen && p.engine.owns(r.group));
+            actions.extend(idle.map(|(slice, _)| Action::Move(n, *slice)));
+        }
         if left.crashes > 0 {
             actions.extend(both.into_iter().filter(|kept| *kept || sent).map(|kept| Action::Crash(n, kept)));
         }

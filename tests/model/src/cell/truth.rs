@@ -1,7 +1,7 @@
 //! What really happened: nobody in the cell knows it all, the judge does.
 
 use crate::part::shared;
-use escape_proto::{GroupId, Member, SliceId};
+use escape_proto::{GroupId, Member, MoveRecord, SliceId};
 use std::collections::BTreeMap;
 
 /// The truth about a session.
@@ -33,6 +33,17 @@ pub struct Truth {
 }
 
 shared!(Truth);
+
+impl Truth {
+    /// The store says so: the sessions are of another group.
+    pub fn note_moved(&mut self, record: &MoveRecord) {
+        for slice in &record.slices {
+            if let Some(story) = self.stories.get_mut(slice).filter(|story| story.group == record.from) {
+                story.group = record.to;
+            }
+        }
+    }
+}
 
 impl Story {
     /// Highest output that left a valve.

@@ -27,6 +27,8 @@ pub struct Running {
     pub group: GroupId,
     /// State.
     pub state: Session,
+    /// It is at rest, to be moved.
+    pub frozen: bool,
 }
 
 /// A group's gate. What comes while it is closed is dropped: clients send again.
