@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::drill::{Break, Fault};
 use crate::exit::EXIT_CODES_HELP;
+use crate::operator::Session;
 
 /// Sessions that outlive their machine.
 #[derive(Clone, Debug, Parser)]
@@ -45,6 +46,9 @@ pub enum Command {
     /// Say how a cell is: its nodes, groups and slices, and the last failover
     #[command(after_help = EXIT_CODES_HELP)]
     Status(StatusArgs),
+    /// Move a live session to the node that stands by for it, which that one then does for it
+    #[command(after_help = EXIT_CODES_HELP)]
+    Move(MoveArgs),
     /// Start a cell on this machine, break a node under load, and judge what the clients saw
     #[command(after_help = EXIT_CODES_HELP)]
     Drill(DrillArgs),
@@ -119,6 +123,22 @@ pub struct StatusArgs {
     /// A slice on one copy for longer than this many seconds is a failed check (exit code 1)
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub unprotected_limit: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `escape move`.
+#[derive(Args, Clone, Debug)]
+pub struct MoveArgs {
+    /// The session: its client's ADDRESS:PORT, or its slice's SLOT:INCARNATION as the events tell it
+    pub session: Session,
+    /// The node that it is to be on: refused if that is not its standby (default: its standby, whichever that is)
+    #[arg(long, value_name = "ID")]
+    pub to: Option<u16>,
+    /// An operator's configuration, from `escape cell init`
+    #[arg(long, value_name = "FILE", default_value = "operator/operator.toml")]
+    pub config: PathBuf,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -12,4 +12,5 @@ pub mod doctor;
 pub mod drill;
 pub mod exit;
 pub mod load;
+pub mod operator;
 pub mod status;

@@ -56,6 +56,8 @@ pub enum MoveAnswer {
         group: GroupId,
         /// From the freeze at the former owner to the store's answer, microseconds.
         frozen_us: u64,
+        /// Of these, from the request to the store to its answer, microseconds.
+        recorded_us: u64,
     },
     /// It is where it was.
     Refused {

@@ -1,8 +1,8 @@
 //! Node ↔ orchestrator, and the orchestrator's pushes to the edge.
 
 use crate::ids::{Epoch, GroupId, Member, NodeId, Revision, SliceId};
-use crate::operator::{MoveAnswer, MoveWhat};
 use crate::lease::LeaseReport;
+use crate::operator::{MoveAnswer, MoveWhat};
 use crate::placement::BucketTable;
 use crate::record::{GroupRecord, LeaseRecord, MoveRecord, NodeRecord, QuarantineRecord, Suspect};
 use serde::{Deserialize, Serialize};

@@ -3,9 +3,9 @@
 
 use anyhow::{Result, anyhow, bail};
 use clap::Parser;
+use escape_engine::Mutant;
 use escape_model::explore::Limits;
 use escape_model::report::{Counterexample, Report};
-use escape_engine::Mutant;
 use escape_model::suite::{configs, faults, hunt, run};
 use std::io::IsTerminal;
 use std::process::ExitCode;

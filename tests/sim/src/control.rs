@@ -10,7 +10,9 @@ use escape_engine::orchestrator::{
     LinkId, Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent, Peer, Receiver, TxnFailure,
 };
 use escape_engine::store::{Conflict, Record, StoreState, Txn};
-use escape_proto::{Beat, BucketTable, Flow, FlowEntry, FromOrchestrator, GroupId, JoinReply, Member, NodeId, ToOrchestrator};
+use escape_proto::{
+    Beat, BucketTable, Flow, FlowEntry, FromOrchestrator, GroupId, JoinReply, Member, NodeId, ToOrchestrator,
+};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How long a group without a living copy is kept for a claim.

@@ -62,7 +62,16 @@ impl Tally {
         let [min, median, max] = self.steps_of_a_run();
         let (seeds, steps, seconds) = (self.seeds(), self.steps.iter().sum::<u64>(), self.simulated_us / 1_000_000);
         let Counts {
-            served, activations, claims, moved, leases_again, quarantined, poisonings, lost_groups, given_up, ..
+            served,
+            activations,
+            claims,
+            moved,
+            leases_again,
+            quarantined,
+            poisonings,
+            lost_groups,
+            given_up,
+            ..
         } = self.counts;
         let mut text = format!(
             "{seeds} seeds, {steps} steps (of a run: {min} to {max}, half of them {median} or more), {seconds} s of simulated time\n\

@@ -371,10 +371,8 @@ mod tests {
     fn a_moved_flow_is_bound_with_the_steering_of_its_new_group() {
         const H: GroupId = GroupId(9);
         let flow = Flow { ip: [10, 0, 0, 1], port: 4_000, service_port: 80 };
-        let says = |from, group| EdgeEvent::Request {
-            from,
-            request: EdgeRequest::Flows(vec![FlowEntry { flow, group }]),
-        };
+        let says =
+            |from, group| EdgeEvent::Request { from, request: EdgeRequest::Flows(vec![FlowEntry { flow, group }]) };
         let mut e = steered_to_a();
         assert_eq!(on(&mut e, says(A, G)), [EdgeCommand::Bind { group: G, flows: vec![flow] }]);
         assert_eq!(on(&mut e, says(B, H)), [], "before its record");

@@ -28,7 +28,7 @@ enum MoveStage {
     /// The guest comes to rest, and the standby acknowledges.
     Freezing,
     /// The store decides: nothing is taken back until its answer is known (R1).
-    Recording { attempt: u64, sent_at: Micros },
+    Recording { attempt: u64, begun: Micros, sent_at: Micros },
 }
 
 /// The newest group of slices that were moved: what speaks of them in an older one is late. Full: the slice that was moved
@@ -120,7 +120,7 @@ impl NodeEngine {
             let slices = moving.slices.clone();
             let attempt = self.number();
             if let Some(moving) = self.owned.get_mut(&group).and_then(|g| g.moving.as_mut()) {
-                moving.stage = MoveStage::Recording { attempt, sent_at: now };
+                moving.stage = MoveStage::Recording { attempt, begun: now, sent_at: now };
             }
             out.push(Command::RequestMove { attempt, group, epoch, slices });
         }
@@ -156,7 +156,7 @@ impl NodeEngine {
                 self.give_up_move(group, "it did not come to rest, or its standby was slow".to_owned(), out);
             }
             MoveStage::Freezing => self.move_progress(now, group, out),
-            MoveStage::Recording { attempt, sent_at } if now.saturating_sub(*sent_at) >= resend_us => {
+            MoveStage::Recording { attempt, sent_at, .. } if now.saturating_sub(*sent_at) >= resend_us => {
                 *sent_at = now;
                 let (attempt, slices) = (*attempt, moving.slices.clone());
                 out.push(Command::RequestMove { attempt, group, epoch, slices });
@@ -211,8 +211,10 @@ impl NodeEngine {
         };
         let Some(moving) = g.moving.take_if(asked) else { return };
         if let Some((slice, from)) = moving.slices.first().copied().zip(self.me) {
-            let frozen_us = now.saturating_sub(moving.since);
-            let answer = MoveAnswer::Moved { slice, from, to: moving.standby, group: record.to, frozen_us };
+            let begun = if let MoveStage::Recording { begun, .. } = moving.stage { begun } else { now };
+            let (frozen_us, recorded_us) = (now.saturating_sub(moving.since), now.saturating_sub(begun));
+            let (to, group) = (moving.standby, record.to);
+            let answer = MoveAnswer::Moved { slice, from, to, group, frozen_us, recorded_us };
             out.push(Command::AnswerMove { request: moving.request, answer });
         }
     }
@@ -241,7 +243,10 @@ impl NodeEngine {
             return refuse(false, "a move takes slices of one group".to_owned());
         };
         let Some(standby) = g.record.standby.filter(|_| g.record.mode == Mode::Paired) else {
-            return refuse(true, format!("group {group} rests on one copy: a slice moves to the node that stands by for it"));
+            return refuse(
+                true,
+                format!("group {group} rests on one copy: a slice moves to the node that stands by for it"),
+            );
         };
         if let Some(to) = to.filter(|to| *to != standby.node) {
             let cause = format!("a slice moves to the node that stands by for it: that is {}, not {to}", standby.node);

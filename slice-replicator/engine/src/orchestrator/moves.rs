@@ -5,8 +5,8 @@ use super::config::OrchestratorConfig;
 use super::draft::Draft;
 use crate::store::{ClusterRecord, Key, Record};
 use escape_proto::{
-    Epoch, FromOrchestrator, GroupId, GroupRecord, Member, Mode, MoveOutcome, MoveRecord, NodeState,
-    QuarantineRecord, SliceId,
+    Epoch, FromOrchestrator, GroupId, GroupRecord, Member, Mode, MoveOutcome, MoveRecord, NodeState, QuarantineRecord,
+    SliceId,
 };
 
 /// The owner of a group asks for it. In one transaction: the group is as the owner knows it, both nodes are Up, the new

@@ -1,8 +1,7 @@
 //! Keys and records (PROTOCOL.md, "Records and transitions").
 
 use escape_proto::{
-    BucketTable, GroupId, GroupRecord, LeaseId, LeaseRecord, MoveRecord, NodeId, NodeRecord, QuarantineRecord,
-    SliceId,
+    BucketTable, GroupId, GroupRecord, LeaseId, LeaseRecord, MoveRecord, NodeId, NodeRecord, QuarantineRecord, SliceId,
 };
 use serde::{Deserialize, Serialize};
 

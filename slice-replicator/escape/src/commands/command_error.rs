@@ -7,7 +7,7 @@ use crate::config::ConfigErrors;
 use crate::drill::{CellError, DrillError};
 use crate::exit::Exit;
 use crate::load::LoadError;
-use crate::status::StatusError;
+use crate::operator::OperatorError;
 
 /// An error at the outermost edge, with the exit code that belongs to it.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +56,12 @@ pub enum CommandError {
     /// The cell could not be set up.
     #[error("the cell: {0}")]
     Cell(#[from] crate::cell::CellSetupError),
-    /// The orchestrator did not tell how the cell is.
+    /// The orchestrator's program is not this one's.
+    #[error("the orchestrator answered something else than it was asked")]
+    OtherAnswer,
+    /// The orchestrator did not answer.
     #[error(transparent)]
-    Status(#[from] Box<StatusError>),
+    Operator(#[from] Box<OperatorError>),
     /// A measurement ended without figures.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -92,7 +95,9 @@ impl CommandError {
             Self::Cell(source) | Self::Bench(BenchError::Setup { source, .. }) if lacks_privileges(source) => {
                 Exit::Environment
             }
-            Self::Status(error) if matches!(**error, StatusError::WrongSecrets { .. } | StatusError::Identity(_)) => {
+            Self::Operator(error)
+                if matches!(**error, OperatorError::WrongSecrets { .. } | OperatorError::Identity(_)) =>
+            {
                 Exit::Usage
             }
             Self::Read { .. } | Self::PartConfig { .. } => Exit::Usage,
@@ -105,7 +110,8 @@ impl CommandError {
             | Self::Part { .. }
             | Self::Cell(_)
             | Self::Bench(_)
-            | Self::Status(_)
+            | Self::Operator(_)
+            | Self::OtherAnswer
             | Self::Drill(_)
             | Self::Connect { .. }
             | Self::Report(_) => Exit::Broken,

@@ -11,6 +11,7 @@ mod doctor;
 mod drill;
 mod drill_files;
 mod image;
+mod move_session;
 mod parts;
 mod status;
 
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Result<Exit, CommandError> {
         Command::Edge(args) => parts::edge(&args),
         Command::Orchestrator(args) => parts::orchestrator(&args),
         Command::Status(args) => status::run(&args),
+        Command::Move(args) => move_session::run(&args),
         Command::Drill(args) => drill::run(&args),
         Command::Bench { what } => bench::run(&what),
         Command::Doctor { json } => doctor::run(json),

@@ -11,6 +11,6 @@ use serde::{Deserialize, Serialize};
 pub struct OperatorConfig {
     /// The orchestrator's link.
     pub orchestrator: SocketAddr,
-    /// The operator's identity: it may ask, and change nothing.
+    /// The operator's identity: it may ask, and move sessions.
     pub secrets: ClusterSecrets,
 }

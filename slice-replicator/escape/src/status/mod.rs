@@ -1,10 +1,6 @@
-//! How a cell is: the question to its orchestrator, and what people read of the answer.
+//! How a cell is, for people and programs.
 
-mod ask;
-mod error;
 mod report;
 mod screen;
 
-pub use ask::ask;
-pub use error::StatusError;
 pub use report::StatusReport;

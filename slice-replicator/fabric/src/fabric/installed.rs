@@ -128,11 +128,7 @@ impl Fabric {
     ///
     /// # Errors
     /// As of both; nothing is changed then.
-    pub fn apply_with(
-        &mut self,
-        places: &[GroupPlace],
-        flows: &[(Flow, GroupId)],
-    ) -> Result<Duration, FabricError> {
+    pub fn apply_with(&mut self, places: &[GroupPlace], flows: &[(Flow, GroupId)]) -> Result<Duration, FabricError> {
         self.look_if_unsure()?;
         let changes = self.resolve(places)?;
         self.check_present(places)?;

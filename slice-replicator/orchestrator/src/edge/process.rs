@@ -19,7 +19,9 @@ use escape_fabric::arp::ArpResponder;
 use escape_fabric::fabric::FLOWS_MAX;
 use escape_link::{LinkError, Listener, ListenerLimits, LogLimit, RoleSet};
 use escape_metrics::MetricsServer;
-use escape_proto::{EdgeReply, EdgeRequest, FlowEntry, FromOrchestrator, Hello, Incarnation, Member, PROTOCOL_VERSION, Role};
+use escape_proto::{
+    EdgeReply, EdgeRequest, FlowEntry, FromOrchestrator, Hello, Incarnation, Member, PROTOCOL_VERSION, Role,
+};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use serde_json::json;

@@ -147,6 +147,7 @@ impl FakeNode {
             FromOrchestrator::Outcome { attempt, outcome, .. } => {
                 self.outcomes.insert(attempt, outcome);
             }
+            FromOrchestrator::MoveOutcome { .. } | FromOrchestrator::MoveAsked { .. } => {}
             FromOrchestrator::Records { revision, nodes, groups, .. } => {
                 self.revision = revision;
                 self.nodes.extend(nodes.into_iter().map(|node| (node.member.node, node)));

@@ -14,8 +14,10 @@ mod foreign_caller;
 mod foreign_program;
 mod hostile_session;
 mod hosts;
+mod hosts_cell;
 mod hosts_network;
 mod interrupted_drill;
+mod moving;
 mod nc;
 mod patience;
 mod poison;
@@ -35,7 +37,7 @@ use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
 /// Commands of `escape` that the tests use; no name of a test is one of them.
-const COMMANDS: &[&str] = &["node", "edge", "orchestrator", "drill", "cell", "config", "status"];
+const COMMANDS: &[&str] = &["node", "edge", "orchestrator", "drill", "cell", "config", "status", "move"];
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         ("hostile_session::others_do_not_wait", hostile_session::others_do_not_wait),
         ("sharing::connections_of_a_client_fail_over_together", sharing::fail_over_together),
         ("hosts::a_cell_on_three_hosts_from_its_file", hosts::from_its_file),
+        ("moving::sessions_move_back_and_forth", moving::sessions_move_back_and_forth),
         ("replication_port::hostile_bytes_harm_no_session", replication_port::hostile_bytes),
         ("interrupted_drill::leaves_nothing", interrupted_drill::leaves_nothing),
     ];

@@ -40,6 +40,11 @@ impl Session {
         Self { stream, count: 0, longest: Duration::ZERO }
     }
 
+    /// Its client's address and port, by which people name it.
+    pub fn client(&self) -> String {
+        self.stream.local_addr().unwrap().to_string()
+    }
+
     /// One request; the service must have counted exactly those of this session.
     pub fn count(&mut self) {
         let begun = Instant::now();

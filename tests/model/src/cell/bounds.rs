@@ -229,15 +229,7 @@ impl Bounds {
         Self {
             name: "moves-cut",
             about: "a session is moved while links break, to the standby and to the orchestrator",
-            budget: Budget {
-                requests: 1,
-                moves: 1,
-                crashes: 1,
-                resets: 1,
-                control_resets: 1,
-                ticks: 1,
-                ..NOTHING
-            },
+            budget: Budget { requests: 1, moves: 1, crashes: 1, resets: 1, control_resets: 1, ticks: 1, ..NOTHING },
             slow_apply: true,
             ..BASE
         },

@@ -62,7 +62,13 @@ impl Rig {
     }
 
     fn record(&mut self, record: GroupRecord) -> Vec<Command> {
-        self.on(Event::Records { nodes: vec![], groups: vec![record], quarantine: vec![], moves: vec![], buckets: None })
+        self.on(Event::Records {
+            nodes: vec![],
+            groups: vec![record],
+            quarantine: vec![],
+            moves: vec![],
+            buckets: None,
+        })
     }
 
     fn capture(&mut self, kind: BodyKind, generation: u64) -> Vec<Command> {

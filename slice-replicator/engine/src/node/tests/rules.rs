@@ -97,7 +97,8 @@ fn a_deposed_owner_drops_the_group_in_silence() {
 /// A node whose life is over, and its next one, which goes on with these groups.
 fn next_life(mut rig: Rig, claimed: Vec<GroupId>) -> (Rig, Vec<Command>) {
     let dead = NodeRecord { state: NodeState::Dead, ..up(ME, "a") };
-    let out = rig.on(Event::Records { nodes: vec![dead], groups: vec![], quarantine: vec![], moves: vec![], buckets: None });
+    let out =
+        rig.on(Event::Records { nodes: vec![dead], groups: vec![], quarantine: vec![], moves: vec![], buckets: None });
     assert_eq!(out.last(), Some(&Command::Rejoin));
     let late = rig.on(Event::Checkpoint { from: PEER, head: head(2, 9, BodyKind::Full), body: 9 });
     assert_eq!(late, [Command::DropBody { body: 9 }], "nobody acknowledges between two lives (R8)");
@@ -129,7 +130,13 @@ fn the_next_life_goes_on_from_the_images_of_what_it_claims_and_frees_the_rest() 
         assert_eq!(out, []);
         let pair = GroupRecord::fresh(G, owner).paired_with(if owner == ME { PEER } else { ME });
         let nodes = vec![up(me, "a")];
-        let out = rig.on(Event::Records { nodes, groups: vec![pair.handed_to(me)], quarantine: vec![], moves: vec![], buckets: None });
+        let out = rig.on(Event::Records {
+            nodes,
+            groups: vec![pair.handed_to(me)],
+            quarantine: vec![],
+            moves: vec![],
+            buckets: None,
+        });
         assert!(
             matches!(&out[..], [Command::Activate { epoch: Epoch(3), slices, .. }] if slices[0].no.0 == 2),
             "{out:?}"
@@ -147,8 +154,13 @@ fn a_close_that_was_not_committed_is_committed_by_the_next_life() {
     let (mut rig, _) = next_life(rig, vec![G]);
     let me = Member { inc: Incarnation(ME.inc.0 + 1), ..ME };
     let record = GroupRecord::fresh(G, ME).paired_with(PEER).handed_to(me);
-    let out =
-        rig.on(Event::Records { nodes: vec![up(me, "a")], groups: vec![record], quarantine: vec![], moves: vec![], buckets: None });
+    let out = rig.on(Event::Records {
+        nodes: vec![up(me, "a")],
+        groups: vec![record],
+        quarantine: vec![],
+        moves: vec![],
+        buckets: None,
+    });
     assert!(matches!(&out[..], [Command::Activate { slices, .. }] if slices.is_empty()), "{out:?}");
     rig.on(Event::GateClosed { group: G, epoch: Epoch(3) });
     let out = rig.on(Event::Flipped { group: G, epoch: Epoch(3) });
@@ -206,7 +218,8 @@ fn a_standby_drops_what_its_owner_gave_up_and_never_takes_it_again() {
     };
     let said = |from, epoch| Event::PeerQuarantined { from, group: G, epoch: Epoch(epoch), slice: SLICE };
     let record = QuarantineRecord { given_up: true, ..QuarantineRecord::of(suspect, PEER) };
-    let stored = |quarantine| Event::Records { nodes: vec![], groups: vec![], quarantine, moves: vec![], buckets: None };
+    let stored =
+        |quarantine| Event::Records { nodes: vec![], groups: vec![], quarantine, moves: vec![], buckets: None };
     let other_group = QuarantineRecord { group: GroupId(8), ..record.clone() };
     let mut rig = standby();
     let stranger = Member { node: NodeId(2), inc: Incarnation(1) };
@@ -234,7 +247,13 @@ fn suspects_are_plugged_after_all_others_and_one_at_a_time() {
     }
     let suspect = |slot| QuarantineRecord::of(Suspect { group: G, slice: SliceId { slot, inc: 1 } }, PEER);
     let groups = vec![GroupRecord::fresh(G, PEER).paired_with(ME).handed_to(ME)];
-    rig.on(Event::Records { nodes: vec![], groups, quarantine: vec![suspect(0), suspect(2)], moves: vec![], buckets: None });
+    rig.on(Event::Records {
+        nodes: vec![],
+        groups,
+        quarantine: vec![suspect(0), suspect(2)],
+        moves: vec![],
+        buckets: None,
+    });
     let plugs = |out: Vec<Command>| -> Vec<u32> {
         let slices = out.into_iter().filter_map(|c| match c {
             Command::Plug { slices, .. } => Some(slices),

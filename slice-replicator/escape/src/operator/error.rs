@@ -1,11 +1,11 @@
-//! Why nobody told how the cell is.
+//! Why a question had no answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Errors of the question.
 #[derive(Debug, thiserror::Error)]
-pub enum StatusError {
+pub enum OperatorError {
     /// The operator's keys.
     #[error(transparent)]
     Identity(#[from] escape_link::PkiError),
