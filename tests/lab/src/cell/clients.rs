@@ -23,6 +23,10 @@ fn connect(clients: &NetNs, service: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
+fn client_of(stream: &TcpStream) -> Result<String> {
+    Ok(stream.local_addr().context("a client's address")?.to_string())
+}
+
 /// A session that counts its requests, as the service does, on one connection.
 pub struct Session {
     stream: TcpStream,
@@ -35,6 +39,11 @@ impl Session {
     /// Opens one.
     pub fn open(clients: &NetNs) -> Result<Self> {
         Ok(Self { stream: connect(clients, HTTP)?, count: 0, longest: Duration::ZERO })
+    }
+
+    /// Its client's address and port, by which people name it.
+    pub fn client(&self) -> Result<String> {
+        client_of(&self.stream)
     }
 
     /// One request; the service must have counted exactly those of this session.
@@ -97,6 +106,11 @@ impl Stream {
         let stream = connect(clients, STREAM)?;
         stream.set_nonblocking(true).context("a stream")?;
         Ok(Self { stream, sent: 0, received: 0, last: Vec::new() })
+    }
+
+    /// Its client's address and port.
+    pub fn client(&self) -> Result<String> {
+        client_of(&self.stream)
     }
 
     /// Sends and receives for so long, at least so many bytes each way: all of them right.

@@ -5,7 +5,7 @@ use super::process::{Process, enter};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Groups of the cell: two per node.
@@ -64,6 +64,15 @@ impl Control {
         let output = command.output().context("escape status")?;
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// `escape move` for the session of this client, running.
+    pub fn begin_move(&self, network: &Network, client: &str) -> Result<Child> {
+        let mut command = Command::new(&self.escape);
+        command.args(["move", client, "--json", "--config"]).arg(self.directory.join("cell/operator/operator.toml"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        enter(&mut command, &network.edge, &[]);
+        command.spawn().context("escape move")
     }
 
     /// What the last failover took, in words.

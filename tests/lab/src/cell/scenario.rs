@@ -8,6 +8,7 @@ use crate::host::Image;
 use crate::steps::Steps;
 use anyhow::{Context, Result, ensure};
 use escape_session::pattern;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -94,12 +95,56 @@ impl<'a> Lab<'a> {
         self.check_curl()?;
         self.steps.passed("curl gets 300,000 checked bytes");
         self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        self.move_and_back()?;
         self.kill()?;
         self.hang()?;
         self.partition()?;
         let (sent, received) = self.stream.take().context("the stream")?.end()?;
         self.steps.passed(&format!("the stream ends with {sent} bytes one way and {received} the other, all right"));
         Ok(())
+    }
+
+    /// One live connection is moved to the other host and back, while its client uses it: a session, and the stream.
+    fn move_and_back(&mut self) -> Result<()> {
+        for _ in 0..2 {
+            let client = self.sessions.first().context("a session")?.client()?;
+            let told = self.move_while(&client, |lab| lab.session()?.count())?;
+            let at = self.session()?.node()?;
+            ensure!(told.get("to").and_then(Value::as_u64) == Some(at.into()), "served by {at}, but {told}");
+            let longest = std::mem::take(&mut self.session()?.longest).as_secs_f64();
+            self.use_all(2)?;
+            self.steps
+                .passed(&format!("a session was moved to host {at} between two requests; longest wait {longest:.2} s"));
+        }
+        for _ in 0..2 {
+            let client = self.stream.as_ref().context("the stream")?.client()?;
+            let told =
+                self.move_while(&client, |lab| lab.stream.as_mut().context("the stream")?.go_on(4_000).map(drop))?;
+            self.use_all(2)?;
+            let to = told.get("to").and_then(Value::as_u64).context("where to")?;
+            self.steps.passed(&format!("the stream was moved to host {to} in the middle of its bytes"));
+        }
+        Ok(())
+    }
+
+    fn session(&mut self) -> Result<&mut Session> {
+        self.sessions.first_mut().context("a session")
+    }
+
+    /// Moves the session of a client that goes on meanwhile.
+    fn move_while(&mut self, client: &str, mut goes_on: impl FnMut(&mut Self) -> Result<()>) -> Result<Value> {
+        let mut command = self.control.begin_move(&self.network, client)?;
+        while command.try_wait().context("escape move")?.is_none() {
+            if let Err(error) = goes_on(self) {
+                let _ = command.kill();
+                return Err(error.context(format!("{client} is being moved")));
+            }
+        }
+        let told = command.wait_with_output().context("escape move")?;
+        goes_on(self).with_context(|| format!("{client} was moved"))?;
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        ensure!(told.status.success(), "escape move {client}: {text}");
+        serde_json::from_str(&text).context(text)
     }
 
     /// A host dies; another takes its place.
