@@ -257,6 +257,15 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// What a client notices of a move of its live session
+    Move {
+        /// Moves
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        moves: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// A kernel's TCP connections: out of their sockets and into new ones
     TcpCapsule {
         /// Connections

@@ -1,5 +1,5 @@
 //! Measurements: what slices add to a request, what they cost in bytes on the link, in memory and in throughput, how
-//! long a failover takes, how long a guest takes to its first answer, and what moving a kernel's TCP connection costs.
+//! long a failover takes, what a client notices of a move, how long a guest takes to its first answer, and what moving a kernel's TCP connection costs.
 
 mod boot;
 mod boot_bed;
@@ -14,6 +14,8 @@ mod latency;
 mod latency_report;
 mod memory;
 mod memory_report;
+mod moving;
+mod moving_report;
 mod percentiles;
 mod process_usage;
 mod requests;
@@ -33,6 +35,8 @@ pub use latency::{LatencyPlan, measure_latency};
 pub use latency_report::{LatencyCase, LatencyReport, WireSizes};
 pub use memory::{MemoryPlan, measure_memory};
 pub use memory_report::{MemoryReport, SessionBytes};
+pub use moving::{MovingPlan, measure_moving};
+pub use moving_report::MovingReport;
 pub use percentiles::Percentiles;
 pub use tcp_capsule::{TcpCapsulePlan, measure_tcp_capsule};
 pub use tcp_capsule_report::TcpCapsuleReport;

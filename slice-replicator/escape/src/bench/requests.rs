@@ -33,6 +33,11 @@ impl Requests {
         Ok(Self { stream, buffer: vec![0; ANSWER_BYTES_MAX] })
     }
 
+    /// The client's own address and port.
+    pub(super) fn client(&self) -> Result<SocketAddr, BenchError> {
+        self.stream.local_addr().map_err(BenchError::io("a client's address"))
+    }
+
     /// Changes `changed` bytes of the session `count` times; the nanoseconds of each, from sending to the whole answer.
     pub(super) fn dirty(&mut self, changed: usize, count: usize, into: &mut Vec<u64>) -> Result<(), BenchError> {
         let request = format!("POST /dirty?n={changed} HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n");

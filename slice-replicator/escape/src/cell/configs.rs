@@ -5,7 +5,8 @@ use super::network::{
     CellNetwork, EDGE_IP, ORCHESTRATOR_IP, SERVICE_IP, SERVICE_MAC, UPLINK, mirror_name, node_ip, tap_name,
 };
 use crate::config::{
-    Cell, Control, Edge, FREESTANDING, MacAddress, NodeEntry, Quotas, ReplicationFile, Service, SlicePer, Timings,
+    Cell, Control, Edge, FREESTANDING, MacAddress, NodeEntry, OperatorConfig, Quotas, ReplicationFile, Service,
+    SlicePer, Timings,
 };
 use escape_abi::layout::{LEASE_SLOTS, SLOTS_MAX};
 use escape_link::ClusterAuthority;
@@ -149,6 +150,11 @@ impl CellPlan {
             metrics: None,
             cpu: self.cpus.get(usize::from(id) % self.cpus.len().max(1)).copied(),
         }
+    }
+
+    /// What an operator's commands need; a new identity each time.
+    pub(super) fn operator(&self, authority: &ClusterAuthority) -> Result<OperatorConfig, CellSetupError> {
+        Ok(self.file().operator_config(authority.issue(Role::Operator)?))
     }
 
     /// The orchestrator's, with its store's descriptor.

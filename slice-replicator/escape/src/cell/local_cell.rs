@@ -7,7 +7,9 @@ use super::node_status::NodeStatus;
 use super::process::{CellProcess, Configuration, Launch};
 use super::process_event::{Clock, ProcessEvent};
 use crate::drill::{CellError, Fault, Reprotection, ServiceAddresses};
+use crate::operator::ask;
 use escape_link::ClusterAuthority;
+use escape_proto::{OperatorReply, OperatorRequest};
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -100,6 +102,16 @@ impl LocalCell {
             http: std::net::SocketAddr::V4(SocketAddrV4::new(SERVICE_IP, self.plan.http_port)),
             stream: std::net::SocketAddr::V4(SocketAddrV4::new(SERVICE_IP, self.plan.stream_port)),
         }
+    }
+
+    /// Asks the orchestrator as an operator does, over a link of its own.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn ask_as_operator(&self, request: OperatorRequest) -> Result<OperatorReply, CellSetupError> {
+        let config = self.plan.operator(&self.authority)?;
+        let asked = self.network.orchestrator.enter(|| ask(&config, request))?;
+        asked.map_err(|e| CellSetupError::os("an operator's question")(std::io::Error::other(e)))
     }
 
     /// The network, to put more clients into it.

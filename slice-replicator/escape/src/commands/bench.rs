@@ -2,8 +2,9 @@
 
 use super::CommandError;
 use crate::bench::{
-    FailoverPlan, LatencyPlan, MemoryPlan, TcpCapsulePlan, ThroughputPlan, WirePlan, measure_boot, measure_failover,
-    measure_latency, measure_memory, measure_tcp_capsule, measure_throughput, measure_wire,
+    FailoverPlan, LatencyPlan, MemoryPlan, MovingPlan, TcpCapsulePlan, ThroughputPlan, WirePlan, measure_boot,
+    measure_failover, measure_latency, measure_memory, measure_moving, measure_tcp_capsule, measure_throughput,
+    measure_wire,
 };
 use crate::cli::Bench;
 use crate::exit::Exit;
@@ -44,6 +45,10 @@ pub fn run(what: &Bench) -> Result<Exit, CommandError> {
             let sessions = sessions.iter().map(|sessions| *sessions as usize).collect();
             let plan = FailoverPlan { sessions, time: Duration::from_secs(*seconds), seed: *seed };
             let report = measure_failover(&plan)?;
+            tell(*json, &report, || report.table())
+        }
+        Bench::Move { moves, json } => {
+            let report = measure_moving(MovingPlan { moves: *moves })?;
             tell(*json, &report, || report.table())
         }
         Bench::TcpCapsule { connections, threads, unread, json } => {
