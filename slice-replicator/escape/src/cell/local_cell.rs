@@ -110,7 +110,7 @@ impl LocalCell {
     /// It does not answer.
     pub fn ask_as_operator(&self, request: OperatorRequest) -> Result<OperatorReply, CellSetupError> {
         let config = self.plan.operator(&self.authority)?;
-        let asked = self.network.orchestrator.enter(|| ask(&config, request))?;
+        let asked = self.network.edge.enter(|| ask(&config, request))?;
         asked.map_err(|e| CellSetupError::os("an operator's question")(std::io::Error::other(e)))
     }
 
