@@ -22,6 +22,8 @@ impl NodeEngine {
             }
             if self.is_given_up(group, slice) || !self.take_into_ledger(slice, &image) {
                 out.push(Command::FreeImage { slice });
+            } else if record.standby.is_some() {
+                self.standby_has_it(group, slice);
             }
         }
         if self.applying.get(&group).is_none_or(|n| *n == 0) {

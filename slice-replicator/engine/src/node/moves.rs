@@ -8,6 +8,7 @@ use super::engine::NodeEngine;
 use super::image::Image;
 use super::owned_group::{Change, OwnedGroup, Stage};
 use super::owned_slice::OwnedSlice;
+use super::track::Track;
 use crate::{Micros, Mutant};
 use escape_proto::{Epoch, GroupId, Member, Mode, MoveAnswer, MoveOutcome, MoveRecord, NodeId, SliceId, Suspect};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,11 @@ impl MovedSlices {
         }
         self.group.insert(slice, group);
         self.order.insert((group, slice));
+    }
+
+    /// Did the slice come to this group by a move, and is it there still?
+    pub fn came_to(&self, group: GroupId, slice: SliceId) -> bool {
+        self.group.get(&slice) == Some(&group)
     }
 
     /// Has the slice left this group?
@@ -216,6 +222,17 @@ impl NodeEngine {
             let (to, group) = (moving.standby, record.to);
             let answer = MoveAnswer::Moved { slice, from, to, group, frozen_us, recorded_us };
             out.push(Command::AnswerMove { request: moving.request, answer });
+        }
+    }
+
+    /// The slice came to this group by a move: its former owner, who stands by for it, has the very image that its new owner has. So
+    /// no copy is sent, and the first checkpoint is a delta.
+    pub(super) fn standby_has_it(&mut self, group: GroupId, slice: SliceId) {
+        if self.moved.came_to(group, slice)
+            && let Some(e) = self.ledger.get_mut(slice)
+        {
+            let (last, generation) = (e.last.0, Some(e.generation));
+            e.standby = Track { sent: last, touched: true, acked: last, acked_generation: generation, ..Track::default() };
         }
     }
 

@@ -106,7 +106,9 @@ impl NodeEngine {
     /// A peer gave up a slice of its group: no image of it is kept here.
     pub(super) fn peer_quarantined(&mut self, from: Member, suspect: Suspect, epoch: Epoch, out: &mut Vec<Command>) {
         let group = suspect.group;
-        if self.view.group(group).is_some_and(|r| r.owner == from && r.epoch == epoch) {
+        // An owner that has not heard yet that the slice has left its group says nothing about where it is now (T9).
+        let speaks = self.view.group(group).is_some_and(|r| r.owner == from && r.epoch == epoch);
+        if speaks && !self.moved.has_left(group, suspect.slice) {
             let cause = format!("given up by {from}");
             self.quarantine.learn(suspect, Known { given_up: true, recorded: false, cause, told_at: None });
             self.drop_image(suspect, out);
