@@ -1,13 +1,12 @@
 //! The server that this library was loaded into.
 
 use crate::connections::Served;
-use escape_process::{SOCKET_PATH, Service, Upcall};
+use escape_process::{Service, Upcall};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -78,9 +77,8 @@ impl Server {
     /// The server listens on a socket: if it is one of the ports, it is registered with the agent.
     pub fn listens(&mut self, socket: RawFd) {
         let Some(address) = local_address(socket).filter(|address| is_of_ports(address.port())) else { return };
-        let path = std::env::var_os("ESCAPE_AGENT").map_or_else(|| PathBuf::from(SOCKET_PATH), PathBuf::from);
         if self.service.is_none() {
-            match Service::register_at(&path, &[address.port()]) {
+            match Service::register(&[address.port()]) {
                 Ok(service) => {
                     knock_when_asked(&service, address);
                     self.service = Some(service);

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The agent answers within this, or is taken for gone.
@@ -25,6 +25,11 @@ pub enum Upcall {
     Discarded(SliceKey),
 }
 
+/// Where the agent listens.
+fn agent_socket() -> PathBuf {
+    std::env::var_os("ESCAPE_AGENT").map_or_else(|| PathBuf::from(SOCKET_PATH), PathBuf::from)
+}
+
 /// The process's tie to the agent.
 #[derive(Debug)]
 pub struct Service {
@@ -35,12 +40,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Registers this process for its ports, at most four.
+    /// Registers this process for its ports, at most four, with the agent at its usual place or at that named by `ESCAPE_AGENT`.
     ///
     /// # Errors
     /// There is no agent, or this is no guest of a cell.
     pub fn register(ports: &[u16]) -> Result<Self, ProcessError> {
-        Self::register_at(Path::new(SOCKET_PATH), ports)
+        Self::register_at(&agent_socket(), ports)
     }
 
     /// The same with an agent at another place.

@@ -210,3 +210,27 @@ fn undeclared_bytes_of_live_lines_are_zero() {
         assert_eq!(*byte, if live { 0xaa } else { 0 }, "byte {n}");
     }
 }
+
+/// A slice that is to move takes no reference from the freeze on, whatever is captured meanwhile.
+#[test]
+fn a_frozen_slot_stays_held_until_it_is_thawed() {
+    let mut b = Bench::new();
+    b.memory.store(0, 0, 5);
+    b.publish(&[(0, 64)]);
+    assert!(b.memory.get_ref(0));
+    b.capturer.freeze(SLICE, &b.memory);
+    assert!(matches!(b.capture(), Ok(Capture::Referenced)), "the reference that was there may end");
+    b.memory.put_ref(0, &meta(7, &[(0, 64)]));
+    assert!(matches!(b.capture(), Ok(Capture::Captured(_))));
+    assert!(matches!(b.capture(), Ok(Capture::Unchanged { generation: 2 })));
+    assert!(b.capturer.is_frozen(SLICE) && !b.memory.get_ref(0), "a capture does not end the freeze");
+    assert!(!b.capturer.take_kick());
+    b.capturer.thaw(SliceId { incarnation: 8, ..SLICE }, &b.memory);
+    assert!(!b.memory.get_ref(0), "another slice's thaw is not this one's");
+    b.capturer.thaw(SLICE, &b.memory);
+    assert!(b.capturer.take_kick() && b.memory.get_ref(0));
+    b.memory.put_ref(0, &meta(7, &[(0, 64)]));
+    b.capturer.freeze(SLICE, &b.memory);
+    b.capturer.forget(SLICE, &b.memory);
+    assert!(!b.capturer.is_frozen(SLICE) && b.memory.get_ref(0), "its slot's next slice is not frozen");
+}

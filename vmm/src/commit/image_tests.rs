@@ -277,3 +277,28 @@ proptest! {
         }
     }
 }
+
+/// A slice that moves: the former owner's shadow is the standby's image from then on, and the new owner's deltas suit it.
+#[test]
+fn a_shadow_that_is_handed_over_follows_the_new_owner() {
+    let (mut one, mut other) = (store(Role::Shadow), store(Role::Standby));
+    let (mut content, mut body) = (vec![1; USED], Vec::new());
+    let live = [(0, 500), (700, 90)];
+    assert!(!one.hand_over(SLICE), "nothing was captured yet");
+    for generation in 1..=2 {
+        content[10] = generation as u8;
+        let sent = send(&mut one, &state(generation, &live), &content, &mut body);
+        other.apply(SLICE, &sent.checkpoint, &body).unwrap();
+    }
+    let memory = TestMemory::new(2);
+    other.install(SLICE, &memory).unwrap();
+    assert!(one.hand_over(SLICE));
+    assert!(!one.hand_over(SLICE), "it is no shadow any more");
+    content[20] = 7;
+    let live = [(0, 500), (700, 90), (2048, 64)];
+    let sent = send(&mut other, &state(3, &live), &content, &mut body);
+    assert_eq!((sent.full, sent.lines), (false, 2), "the line that changed and the one that is new");
+    one.apply(SLICE, &sent.checkpoint, &body).unwrap();
+    assert_live_equal(&one, &state(3, &live), &content);
+    assert_eq!(one.get(SLICE).unwrap().chain, other.get(SLICE).unwrap().chain);
+}

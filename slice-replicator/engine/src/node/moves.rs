@@ -232,7 +232,8 @@ impl NodeEngine {
             && let Some(e) = self.ledger.get_mut(slice)
         {
             let (last, generation) = (e.last.0, Some(e.generation));
-            e.standby = Track { sent: last, touched: true, acked: last, acked_generation: generation, ..Track::default() };
+            e.standby =
+                Track { sent: last, touched: true, acked: last, acked_generation: generation, ..Track::default() };
         }
     }
 

@@ -4,11 +4,11 @@
 use super::{
     LinkId, Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent, Receiver, TxnFailure,
 };
-use crate::store::StoreState;
+use crate::store::{Key, Record, StoreState};
 use escape_proto::{
     Beat, CasOutcome, FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseId,
-    LeaseReport, LeaseSet, LeaseState, Member, Mode, NodeId, NodeState, Revision, SliceId, Suspect, ToOrchestrator,
-    records_mark,
+    LeaseReport, LeaseSet, LeaseState, Member, Mode, MoveOutcome, NodeId, NodeState, Revision, SliceId, Suspect,
+    ToOrchestrator, records_mark,
 };
 
 /// An orchestrator with a store that always answers at once.
@@ -79,6 +79,20 @@ impl Rig {
         out.into_iter()
             .find_map(|c| match c {
                 OrchestratorCommand::Send { message: FromOrchestrator::Outcome { outcome, .. }, .. } => Some(outcome),
+                _ => None,
+            })
+            .unwrap()
+    }
+
+    /// What the store says to a move of slices by this node.
+    fn move_slices(&mut self, from: Member, attempt: u64, record: GroupRecord, slices: Vec<SliceId>) -> MoveOutcome {
+        let request = ToOrchestrator::Move { attempt, group: record.group, epoch: record.epoch, slices };
+        let out = self.on(OrchestratorEvent::Request { from, request });
+        out.into_iter()
+            .find_map(|c| match c {
+                OrchestratorCommand::Send { message: FromOrchestrator::MoveOutcome { outcome, .. }, .. } => {
+                    Some(outcome)
+                }
                 _ => None,
             })
             .unwrap()
@@ -486,4 +500,52 @@ fn a_new_orchestrator_tells_what_it_has_read_before_what_it_changes() {
         .collect();
     assert_eq!(told.first(), Some(&3), "all that was read: {told:?}");
     assert!(told.len() > 1, "the groups of the dead node were handed over: {told:?}");
+}
+
+#[test]
+fn a_move_is_made_once_and_forgotten_when_both_have_put_it_in_order() {
+    let mut rig = Rig::cell();
+    let (owner, standby, slice) = (member(0, 1), member(1, 1), SliceId { slot: 5, inc: 7 });
+    let record = rig.group(0);
+    let made = rig.move_slices(owner, 3, record, vec![slice]);
+    let MoveOutcome::Moved(to) = made else { panic!("{made:?}") };
+    assert_eq!(rig.group(to.0), GroupRecord::of_move(to, standby, owner));
+    assert_eq!(rig.group(0), record, "the group that it left is as it was");
+    assert_eq!(rig.move_slices(owner, 3, record, vec![slice]), made, "the same request again (R1)");
+    let moves = |rig: &Rig| rig.store.get(Key::Move(to)).cloned();
+    let settled = |rig: &mut Rig, from| {
+        rig.on(OrchestratorEvent::Request { from, request: ToOrchestrator::Moved { to } });
+    };
+    settled(&mut rig, member(2, 1));
+    settled(&mut rig, standby);
+    assert!(matches!(moves(&rig), Some(Record::Move(m)) if m.waits_for == [owner]));
+    settled(&mut rig, member(0, 2));
+    assert_eq!(moves(&rig), None, "a later life speaks for the former one");
+}
+
+#[test]
+fn a_move_is_refused_if_the_group_is_not_as_its_owner_knows_it() {
+    let mut rig = Rig::cell();
+    let (owner, slice) = (member(0, 1), SliceId { slot: 5, inc: 7 });
+    let record = rig.group(0);
+    let older = GroupRecord { epoch: escape_proto::Epoch(1), ..record };
+    let solo = rig.group(2);
+    let too_many = vec![slice; escape_proto::MoveRecord::SLICES_MAX + 1];
+    for (from, record, slices) in [
+        (member(1, 1), record, vec![slice]),
+        (owner, older, vec![slice]),
+        (member(1, 1), solo, vec![slice]),
+        (owner, record, vec![]),
+        (owner, GroupRecord { group: GroupId(99), ..record }, vec![slice]),
+    ] {
+        let outcome = rig.move_slices(from, 3, record, slices);
+        assert!(matches!(outcome, MoveOutcome::Refused { .. }), "{outcome:?}");
+    }
+    let request = ToOrchestrator::Move { attempt: 4, group: record.group, epoch: record.epoch, slices: too_many };
+    assert_eq!(rig.on(OrchestratorEvent::Request { from: owner, request }), [], "no honest node asks that");
+    let suspect = Suspect { group: GroupId(0), slice };
+    let request = ToOrchestrator::Quarantine { suspect, cause: "lies".to_owned() };
+    rig.on(OrchestratorEvent::Request { from: owner, request });
+    let outcome = rig.move_slices(owner, 5, record, vec![slice]);
+    assert!(matches!(&outcome, MoveOutcome::Refused { cause } if cause.contains("given up")), "{outcome:?}");
 }

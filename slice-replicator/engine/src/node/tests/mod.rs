@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod full_copies;
+mod moves;
 mod rules;
 
 use super::{Command, Event, LeaseUse, NodeConfig, NodeEngine};
