@@ -176,7 +176,7 @@ table! {
     Tombstones Counter "escape_tombstones_total" [Node] {"event"}
         "Closed connections that are remembered, and what was done with late segments of theirs."
     VmFrames Counter "escape_vm_frames_total" [Node] {"direction"}
-        "Frames out of the guest (tx) and into it (rx)."
+        "Frames out of the guest (tx; tx_segmented: those of them that the tap makes many packets of) and into it (rx)."
     VmBytes Counter "escape_vm_frame_bytes_total" [Node] {"direction"}
         "Their bytes, virtio-net header included."
     VmFramesRefused Counter "escape_vm_frames_refused_total" [Node] {"cause"}

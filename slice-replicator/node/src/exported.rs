@@ -205,7 +205,8 @@ impl Sources {
 
     fn add_vm(&self, to: &mut Reading) {
         let (net, exits) = (&self.vm.net, &self.vm.exits);
-        series(to, Metric::VmFrames, [("tx", net.tx_frames), ("rx", net.rx_frames)]);
+        let frames = [("tx", net.tx_frames), ("tx_segmented", net.tx_segmented), ("rx", net.rx_frames)];
+        series(to, Metric::VmFrames, frames);
         series(to, Metric::VmBytes, [("tx", net.tx_bytes), ("rx", net.rx_bytes)]);
         let causes = [
             ("tx_chain", net.tx_chains_malformed),

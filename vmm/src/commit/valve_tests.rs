@@ -464,3 +464,33 @@ fn answers_that_nobody_binds_are_bounded_and_expire() {
         assert_eq!(valve.held_bytes(), 0);
     }
 }
+
+/// Segmentation is left to the tap (T20): the frame is one in the valve, waits for its last byte, and leaves whole.
+#[test]
+fn a_frame_that_is_to_be_segmented_is_one_frame() {
+    const PAYLOAD: usize = 65_535 - 40;
+    let large = |seq| {
+        let mut frame = data(1, seq, PAYLOAD);
+        // Checksum and segments of 1,448 bytes, as a Linux driver asks for them.
+        frame[..12].copy_from_slice(&[1, 1, 0, 0, 0xa8, 5, 34, 0, 16, 0, 0, 0]);
+        frame
+    };
+    let (mut valve, memory) = bound_with(ValveConfig { rule: Rule::Numbers, ..config() });
+    let (first, second) = (large(100), large(100 + PAYLOAD as u32));
+    for frame in [&first, &second] {
+        assert!(matches!(valve.submit(frame, &memory, 0), Verdict::Held { .. }));
+    }
+    assert_eq!(valve.held_frames(1), 2);
+    let mut left = Vec::new();
+    let middle = coverage(1, 100 + PAYLOAD as u32 - 1);
+    assert_eq!(valve.release(1, &middle, &mut |f| left.push(f.to_vec())).frames, 0, "not before its last byte");
+    let whole = coverage(2, 100 + PAYLOAD as u32);
+    assert_eq!(valve.release(1, &whole, &mut |f| left.push(f.to_vec())).frames, 1);
+    assert_eq!(left, [first], "byte for byte");
+    // Its header must fit the segment: what it asks of the host's kernel was classified too.
+    for (at, value) in [(6, 30), (8, 4), (1, 4)] {
+        let mut lie = large(100);
+        lie[at] = value;
+        assert!(matches!(valve.submit(&lie, &memory, 0), Verdict::Dropped(DropCause::Unparsable)), "byte {at}");
+    }
+}

@@ -3,17 +3,17 @@
 //! Nothing here allocates per frame, and the device's lock is held for one frame at a time.
 
 use super::config::{RECEIVE_QUEUE, TRANSMIT_QUEUE};
-use super::frame_buf::{FRAME_BYTES_MAX, FrameBuf};
+use super::frame_buf::{FRAME_BYTES_MAX, FrameBuf, SEGMENTED_BYTES_MAX};
 use super::metrics::NetMetrics;
 use super::receive::{Receive, receive};
 use super::tap::Tap;
 use super::transmit::{Transmit, transmit};
-use super::vnet_header::{self, VNET_HEADER_BYTES};
+use super::vnet_header::{self, Offload, VNET_HEADER_BYTES};
 use crate::devices::virtio::chain::WhenEmpty;
 use crate::devices::virtio::mmio::MmioTransport;
 use std::io;
 use std::sync::Arc;
-use virtio_bindings::bindings::virtio_net::{VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM};
+use virtio_bindings::bindings::virtio_net::{VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_HOST_TSO4};
 
 /// Malformed chains skipped per call; a guest that makes more of them waits for its next turn.
 const MALFORMED_PER_CALL_MAX: usize = 64;
@@ -102,12 +102,15 @@ impl Net {
         for _ in 0..MALFORMED_PER_CALL_MAX {
             let mut device = self.transport.lock();
             let csum = device.has(VIRTIO_NET_F_CSUM);
+            // Segmentation needs checksums (virtio 1.2, section 5.1.3.1).
+            let offload = Offload { csum, tso: csum && device.has(VIRTIO_NET_F_HOST_TSO4) };
+            let bytes_max = if offload.tso { SEGMENTED_BYTES_MAX } else { FRAME_BYTES_MAX };
             let (queue, memory) = device.queue(TRANSMIT_QUEUE)?;
-            match transmit(queue, memory, buf, self.when_empty) {
+            match transmit(queue, memory, buf, bytes_max, self.when_empty) {
                 Ok(Transmit::Frame(len)) => {
                     self.tx_used = true;
                     drop(device);
-                    if let Some(frame) = self.accept_tx(buf, len, csum) {
+                    if let Some(frame) = self.accept_tx(buf, len, offload) {
                         return Some(frame);
                     }
                 }
@@ -134,10 +137,11 @@ impl Net {
         None
     }
 
-    fn accept_tx(&mut self, buf: &mut FrameBuf, len: usize, csum: bool) -> Option<TxFrame> {
-        match vnet_header::sanitize_transmitted(buf.frame_mut(), csum) {
-            Ok(cleared) => {
-                self.metrics.tx_headers_cleared += u64::from(cleared);
+    fn accept_tx(&mut self, buf: &mut FrameBuf, len: usize, offload: Offload) -> Option<TxFrame> {
+        match vnet_header::sanitize_transmitted(buf.frame_mut(), offload) {
+            Ok(sanitized) => {
+                self.metrics.tx_headers_cleared += u64::from(sanitized.cleared);
+                self.metrics.tx_segmented += u64::from(sanitized.segmented);
                 self.metrics.tx_frames += 1;
                 self.metrics.tx_bytes += len as u64;
                 Some(TxFrame { len })
@@ -289,7 +293,7 @@ impl Net {
 fn read_frame(tap: &Tap, buf: &mut FrameBuf, bad: &mut u64) -> io::Result<Option<usize>> {
     const SKIPPED_PER_CALL_MAX: usize = 16;
     for _ in 0..SKIPPED_PER_CALL_MAX {
-        match buf.fill(|room| tap.read(room)) {
+        match buf.fill(FRAME_BYTES_MAX, |room| tap.read(room)) {
             Ok(len) if (super::frame_buf::FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&len) => return Ok(Some(len)),
             Ok(_) => *bad += 1,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),

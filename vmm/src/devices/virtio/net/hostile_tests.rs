@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use super::config::{QUEUE_SIZE_MAX, RECEIVE_QUEUE, TRANSMIT_QUEUE, model};
+use super::frame_buf::SEGMENTED_BYTES_MAX;
 use super::{FRAME_BYTES_MAX, FrameBuf, Net, RxOutcome};
 use crate::devices::virtio::mmio::MmioTransport;
 use crate::devices::virtio::mmio::tests::bring_up;
 use crate::interrupts::Interrupt;
 use std::sync::Arc;
-use virtio_bindings::bindings::virtio_net::{VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM};
+use virtio_bindings::bindings::virtio_net::{VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_HOST_TSO4};
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::{Descriptor, VirtqUsedElem};
@@ -27,6 +28,7 @@ const BUFFERS: u64 = 0x2_0000;
 const VERSION_1: u64 = 1 << 32;
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 const BOTH_CSUM: u64 = 1 << VIRTIO_NET_F_CSUM | 1 << VIRTIO_NET_F_GUEST_CSUM;
+const TSO: u64 = 1 << VIRTIO_NET_F_HOST_TSO4;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
@@ -181,6 +183,32 @@ fn chains_that_are_no_frames_are_returned_counted_and_skipped() {
             let m = rig.net.metrics();
             assert_eq!((m.tx_chains_malformed + m.tx_headers_refused, m.tx_frames), (1, 1), "{what}");
             assert_eq!(rig.status() & NEEDS_RESET, 0, "{what}: the queue itself is sound");
+        }
+    }
+}
+
+/// As long as the longest packet if that was negotiated, and not a byte longer.
+#[test]
+fn frames_to_be_segmented_are_bounded_and_only_for_who_negotiated_them() {
+    let mut frame = frame(SEGMENTED_BYTES_MAX - 26, 7);
+    frame[..12].copy_from_slice(&[1, 1, 66, 0, 0xa8, 5, 34, 0, 16, 0, 0, 0]);
+    for (features, longer, good) in
+        [(BOTH_CSUM | TSO, 0, true), (BOTH_CSUM | TSO, 1, false), (BOTH_CSUM, 0, false), (TSO, 0, false)]
+    {
+        let mut rig = Rig::new(features);
+        let memory = rig.memory.clone();
+        let mut driver = Rig::driver(&memory, TRANSMIT_QUEUE);
+        memory.write_slice(&frame, GuestAddress(BUFFERS)).unwrap();
+        driver.descriptor(0, BUFFERS, 1_000, NEXT, 1);
+        driver.descriptor(1, BUFFERS + 1_000, frame.len() as u32 - 1_000 + longer, 0, 0);
+        driver.offer(0);
+        let taken = rig.net.take_tx(&mut rig.buf).map(|f| f.len);
+        assert_eq!(taken, good.then_some(SEGMENTED_BYTES_MAX), "{features:#x}, {longer} more");
+        assert_eq!(driver.used(), [(0, 0)]);
+        let m = rig.net.metrics();
+        assert_eq!((m.tx_segmented, m.tx_frames), (u64::from(good), u64::from(good)));
+        if good {
+            assert_eq!(rig.buf[12..], frame[12..]);
         }
     }
 }

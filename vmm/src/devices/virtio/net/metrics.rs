@@ -7,6 +7,8 @@ pub struct NetMetrics {
     pub tx_frames: u64,
     /// Their bytes, virtio-net header included.
     pub tx_bytes: u64,
+    /// Of the frames, those whose segmentation the guest leaves to the tap: one frame here, many packets outside.
+    pub tx_segmented: u64,
     /// Chains that made no sense; returned to the driver.
     pub tx_chains_malformed: u64,
     /// Frames dropped because their header claims what was not negotiated or is not possible.
@@ -21,7 +23,7 @@ pub struct NetMetrics {
     pub rx_no_buffer: u64,
     /// Frames longer than a frame may be, or shorter than their headers.
     pub rx_bad_length: u64,
-    /// Frames with an impossible virtio-net header (segmentation is never offered).
+    /// Frames with an impossible virtio-net header (segmentation is not offered in this direction).
     pub rx_headers_refused: u64,
     /// Receive buffers that made no sense or were too small; returned to the driver empty.
     pub rx_chains_malformed: u64,

@@ -16,20 +16,21 @@ pub enum Transmit {
     Nothing,
 }
 
-/// Takes one chain off the queue, copies it and returns it to the driver. An error means that the queue itself is
+/// Takes one chain off the queue, copies it, at most `bytes_max` of it, and returns it to the driver. An error means that the queue itself is
 /// broken: its indices make no sense or the driver's head does not exist.
 pub fn transmit(
     queue: &mut Queue,
     memory: &GuestMemoryMmap,
     buf: &mut FrameBuf,
+    bytes_max: usize,
     when_empty: WhenEmpty,
 ) -> Result<Transmit, Error> {
     let Some(chain) = next_chain(queue, memory, when_empty)? else { return Ok(Transmit::Nothing) };
     let head = chain.head_index();
-    let copied = buf.fill(|room| read_chain(chain, memory, room));
+    let copied = buf.fill(bytes_max, |room| read_chain(chain, memory, room));
     queue.add_used(memory, head, 0)?;
     Ok(match copied {
-        Ok(len) if len > super::frame_buf::FRAME_BYTES_MAX => Transmit::Malformed(ChainError::TooLong),
+        Ok(len) if len > bytes_max => Transmit::Malformed(ChainError::TooLong),
         Ok(len) => Transmit::Frame(len),
         Err(error) => Transmit::Malformed(error),
     })
