@@ -5,6 +5,7 @@ use crate::error::ImageError;
 use crate::initramfs::Initramfs;
 use crate::modules::Modules;
 use crate::packages::Package;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Permissions of programs and of other files.
@@ -15,6 +16,11 @@ const DIRECTORIES: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "mnt"];
 /// The names of the modules in the order in which `init` loads them.
 const MODULE_ORDER: &str = "lib/modules/order";
 
+/// Command lines of the services, one a line.
+const SERVICES: &str = "etc/escape/services";
+/// Directories of packages that a guest has use for; no manuals, no message texts.
+const PACKAGE_DIRECTORIES: [&str; 9] =
+    ["bin", "sbin", "lib", "lib64", "usr/bin", "usr/sbin", "usr/lib", "usr/libexec", "etc"];
 /// Where the agent lies.
 pub(crate) const AGENT: &str = "bin/escape-agent";
 /// Where the sample service lies.
@@ -35,6 +41,12 @@ pub struct Recipe {
     pub agent: Vec<u8>,
     /// The sample service, likewise.
     pub sessions: Vec<u8>,
+    /// More of Debian's packages.
+    pub packages: Vec<String>,
+    /// More files: where they go, from the root, and what they are. They stand above those of packages.
+    pub files: Vec<(String, PathBuf)>,
+    /// What `init` runs in a cell instead of the sample service.
+    pub services: Vec<String>,
     /// Where the kernel goes.
     pub kernel: PathBuf,
     /// Where the initial file system goes.
@@ -70,6 +82,10 @@ pub fn build(recipe: &Recipe, say: &mut dyn FnMut(&str)) -> Result<Built, ImageE
     let modules = Modules::of(&kernel)?.in_order(&recipe.modules)?;
     let mut root = Initramfs::default();
     DIRECTORIES.iter().for_each(|directory| root.directory(directory));
+    for package in &recipe.packages {
+        say(&format!("fetching {package}"));
+        add_package(&Package::fetch(package, &work.0)?, &mut root)?;
+    }
     root.file("init", PROGRAM, read(&recipe.init)?);
     root.file(AGENT, PROGRAM, recipe.agent.clone());
     root.file(SESSIONS, PROGRAM, recipe.sessions.clone());
@@ -79,12 +95,33 @@ pub fn build(recipe: &Recipe, say: &mut dyn FnMut(&str)) -> Result<Built, ImageE
     for module in modules {
         root.file(&format!("lib/modules/{}.ko", module.name), FILE, module.content);
     }
+    for (to, from) in &recipe.files {
+        root.file(to, mode_of(from)?, read(from)?);
+    }
+    if !recipe.services.is_empty() {
+        root.file(SERVICES, FILE, format!("{}\n", recipe.services.join("\n")).into_bytes());
+    }
     let (vmlinuz, archive) = (kernel_of(&kernel)?, root.archive()?);
     write(&recipe.kernel, &vmlinuz)?;
     write(&recipe.initrd, &archive)?;
     let digests = lines(&[(file_name(&recipe.kernel), &vmlinuz), (file_name(&recipe.initrd), &archive)]);
     write(&target.join(DIGESTS), digests.as_bytes())?;
     Ok(Built { kernel_package: kernel.name, kernel_bytes: vmlinuz.len(), initrd_bytes: archive.len(), modules: names })
+}
+
+/// Programs, libraries and configuration of a package. Links become what they lead to.
+fn add_package(package: &Package, root: &mut Initramfs) -> Result<(), ImageError> {
+    for directory in PACKAGE_DIRECTORIES {
+        for (place, file) in package.contents_below(directory)? {
+            root.file(&place, mode_of(&file)?, read(&file)?);
+        }
+    }
+    Ok(())
+}
+
+fn mode_of(path: &Path) -> Result<u32, ImageError> {
+    let executable = path.metadata().map_err(ImageError::file(path))?.permissions().mode() & 0o111 != 0;
+    Ok(if executable { PROGRAM } else { FILE })
 }
 
 fn kernel_of(package: &Package) -> Result<Vec<u8>, ImageError> {

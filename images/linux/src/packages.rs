@@ -1,11 +1,14 @@
 //! Debian's packages, by Debian's programs: `apt-get` checks what it downloads against the archive's signature.
 
 use crate::error::ImageError;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 /// Longest part of a program's words that an error repeats, characters.
 const SAID_MAX: usize = 500;
+
+/// Links that lead from one to the next.
+const LINKS_MAX: usize = 8;
 
 /// A package, unpacked.
 #[derive(Debug)]
@@ -45,6 +48,50 @@ impl Package {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// The files below a directory of the package with their places in it, links too: those that lead to a file of the same package stand
+    /// for it, others are left out.
+    pub(crate) fn contents_below(&self, directory: &str) -> Result<Vec<(String, PathBuf)>, ImageError> {
+        let mut found = Vec::new();
+        let mut open = vec![self.root.join(directory)];
+        while let Some(directory) = open.pop() {
+            let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+            for entry in entries {
+                let path = entry.map_err(ImageError::file(&directory))?.path();
+                let Some(file) = self.resolve(path.clone()) else { continue };
+                if !file.is_dir() {
+                    let place = path.strip_prefix(&self.root).unwrap_or(&path);
+                    found.push((place.to_string_lossy().into_owned(), file));
+                } else if !path.is_symlink() {
+                    open.push(path);
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// What a path of the package leads to, if that is in it; links from the root begin at the package's.
+    fn resolve(&self, mut path: PathBuf) -> Option<PathBuf> {
+        for _ in 0..LINKS_MAX {
+            if !path.is_symlink() {
+                return path.exists().then_some(path);
+            }
+            let target = std::fs::read_link(&path).ok()?;
+            path = match target.strip_prefix("/") {
+                Ok(from_root) => self.root.join(from_root),
+                Err(_) => path.parent()?.join(target),
+            };
+            // Not out of the package, whatever its links say.
+            if path.components().any(|part| part == Component::ParentDir) {
+                path = path.canonicalize().ok()?;
+            }
+            if !path.starts_with(&self.root) {
+                return None;
+            }
+        }
+        None
     }
 
     pub(crate) fn missing(&self, what: impl Into<String>) -> ImageError {

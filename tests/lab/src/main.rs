@@ -35,6 +35,12 @@ struct Options {
     /// A cell of two emulated hosts instead, whose hosts fail.
     #[arg(long)]
     cell: bool,
+    /// The cell's guests run known servers instead of the sample service: this lighttpd, ported to slices and static, and Debian's nginx.
+    #[arg(long, requires = "cell", requires = "preload")]
+    lighttpd: Option<PathBuf>,
+    /// The library that is preloaded into nginx.
+    #[arg(long, requires = "lighttpd")]
+    preload: Option<PathBuf>,
     /// Print everything that the consoles say; of a cell, the end of it.
     #[arg(long)]
     verbose: bool,
@@ -46,8 +52,14 @@ fn main() -> Result<()> {
         let Options { escape, guest, host, .. } = &options;
         let escape = std::fs::canonicalize(escape).with_context(|| escape.display().to_string())?;
         println!("lab: a cell of two hosts, each an emulated machine with SVM");
-        let steps =
-            cell::fail_over(cell::CellParts { escape: &escape, guest, host }, options.verbose).context("lab")?;
+        let parts = cell::CellParts { escape: &escape, guest, host };
+        let steps = match (&options.lighttpd, &options.preload) {
+            (Some(lighttpd), Some(preload)) => {
+                cell::serve_known(parts, cell::Servers { lighttpd, preload }, options.verbose)
+            }
+            _ => cell::fail_over(parts, options.verbose),
+        };
+        let steps = steps.context("lab")?;
         println!("lab: {steps} steps passed, 0 failed");
         return Ok(());
     }

@@ -24,6 +24,9 @@ pub fn build(file: &Path) -> Result<Exit, CommandError> {
         init: build.init,
         agent: escape_images::agent().to_vec(),
         sessions: escape_images::sessions().to_vec(),
+        packages: build.packages,
+        files: build.files.into_iter().map(|file| (file.to, file.from)).collect(),
+        services: build.services,
         kernel,
         initrd,
     };

@@ -9,6 +9,7 @@ use escape_vmm::devices::virtio::vsock::config::FIRST_GUEST_CID;
 use serde::{Deserialize, Serialize};
 
 use super::image_file::{check_mac, check_ram, check_tap};
+use super::linux_build::LinuxBuild;
 use super::mac_address::MacAddress;
 use super::problem::{self, ConfigErrors};
 use super::rules::Rules;
@@ -16,21 +17,8 @@ use super::sections::Service;
 
 /// Longest command line that x86 kernels take (COMMAND_LINE_SIZE less its zero).
 const CMDLINE_MAX: usize = 2_047;
-/// Modules of the devices that there are.
-const MODULES: [&str; 8] = [
-    "virtio_mmio",
-    "virtio_net",
-    "virtio_rng",
-    "virtio_blk",
-    "virtio_console",
-    "vmw_vsock_virtio_transport",
-    "dax_hmem",
-    "device_dax",
-];
 /// Longest path of a unix socket, less the zero and what is behind it for a port.
 const SOCKET_BYTES_MAX: usize = 107 - "_4294967295".len();
-/// Most modules of an image.
-const MODULES_MAX: usize = 256;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,20 +74,6 @@ pub struct LinuxDisk {
     pub read_only: bool,
 }
 
-/// `[build]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LinuxBuild {
-    /// Debian's package with kernel and modules, or one that only names it.
-    pub kernel_package: String,
-    /// Debian's package with a static busybox.
-    pub busybox_package: String,
-    /// Modules to load.
-    pub modules: Vec<String>,
-    /// Path of the first program.
-    pub init: PathBuf,
-}
-
 impl Default for LinuxFile {
     fn default() -> Self {
         Self {
@@ -120,25 +94,17 @@ impl Default for LinuxFile {
     }
 }
 
-impl Default for LinuxBuild {
-    fn default() -> Self {
-        Self {
-            kernel_package: "linux-image-cloud-amd64".into(),
-            busybox_package: "busybox-static".into(),
-            modules: MODULES.map(str::to_owned).into(),
-            init: "init".into(),
-        }
-    }
-}
-
 impl LinuxFile {
     /// Reads and checks a file. Its paths begin at the file's directory.
     pub fn read(file: &Path) -> Result<Self, ConfigErrors> {
         let mut parsed = Self::parse(file, &problem::read(file)?)?;
         let beside = file.parent().unwrap_or(Path::new(""));
         let disks = parsed.disks.iter_mut().map(|disk| &mut disk.path);
-        for path in
-            [&mut parsed.kernel, &mut parsed.initrd, &mut parsed.vsock, &mut parsed.build.init].into_iter().chain(disks)
+        let files = parsed.build.files.iter_mut().map(|file| &mut file.from);
+        for path in [&mut parsed.kernel, &mut parsed.initrd, &mut parsed.vsock, &mut parsed.build.init]
+            .into_iter()
+            .chain(disks)
+            .chain(files)
         {
             if !path.as_os_str().is_empty() {
                 *path = beside.join(&*path);
@@ -176,30 +142,8 @@ impl LinuxFile {
         rules.require(self.vsock.as_os_str().len() <= SOCKET_BYTES_MAX, &["vsock".into()], || {
             format!("must be a path of at most {SOCKET_BYTES_MAX} bytes")
         });
-        for (key, package) in
-            [("kernel_package", &self.build.kernel_package), ("busybox_package", &self.build.busybox_package)]
-        {
-            rules.require(is_package(package), &["build".into(), key.into()], || {
-                format!("{package:?} is no name of a Debian package")
-            });
-        }
-        let are_names = self.build.modules.len() <= MODULES_MAX && self.build.modules.iter().all(|m| is_module(m));
-        rules.require(are_names, &["build".into(), "modules".into()], || {
-            format!("must be at most {MODULES_MAX} names of letters, digits, '_' and '-'")
-        });
+        self.build.check(rules);
     }
-}
-
-/// Debian policy, section 5.6.1.
-fn is_package(name: &str) -> bool {
-    let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    begins
-        && name.len() >= 2
-        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+-.".contains(&c))
-}
-
-fn is_module(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-".contains(&c))
 }
 
 #[cfg(test)]
@@ -233,6 +177,10 @@ mod tests {
             ("[build]\nkernel_package = \"../x\"\n", "build.kernel_package", 2),
             ("[build]\nbusybox_package = \"-oX\"\n", "build.busybox_package", 2),
             ("[build]\nmodules = [\"../../etc\"]\n", "build.modules", 2),
+            ("[build]\npackages = [\"-oX\"]\n", "build.packages", 2),
+            ("[build]\nfiles = [{ from = \"x\", to = \"../x\" }]\n", "build.files", 2),
+            ("[build]\nfiles = [{ from = \"x\", to = \"/x\" }]\n", "build.files", 2),
+            ("[build]\nservices = [\"a\\nb\"]\n", "build.services", 2),
         ] {
             let errors = LinuxFile::parse(Path::new("x.toml"), text).unwrap_err();
             assert_eq!((errors.problems[0].key.as_str(), errors.problems[0].line), (key, Some(line)), "{errors}");

@@ -6,14 +6,15 @@ use escape_fabric::netns::NetNs;
 use escape_session::pattern;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A reply comes within this, whatever has happened to the host: emulated hosts are slow.
 pub const REPLY_MAX: Duration = Duration::from_secs(60);
 /// The service of the cell.
 pub const HTTP: &str = "10.77.0.10:80";
-const STREAM: &str = "10.77.0.10:9000";
+/// Its second port.
+pub const STREAM: &str = "10.77.0.10:9000";
 
 fn connect(clients: &NetNs, service: &str) -> Result<TcpStream> {
     let service: SocketAddr = service.parse().context("the service's address")?;
@@ -38,7 +39,12 @@ pub struct Session {
 impl Session {
     /// Opens one.
     pub fn open(clients: &NetNs) -> Result<Self> {
-        Ok(Self { stream: connect(clients, HTTP)?, count: 0, longest: Duration::ZERO })
+        Self::open_at(clients, HTTP)
+    }
+
+    /// Opens one at another port of the service.
+    pub fn open_at(clients: &NetNs, service: &str) -> Result<Self> {
+        Ok(Self { stream: connect(clients, service)?, count: 0, longest: Duration::ZERO })
     }
 
     /// Its client's address and port, by which people name it.
@@ -52,6 +58,11 @@ impl Session {
         self.count += 1;
         ensure!(body == self.count.to_string(), "the session has counted {body:?}, its client {}", self.count);
         Ok(())
+    }
+
+    /// What a file is.
+    pub fn get(&mut self, path: &str) -> Result<String> {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n"))
     }
 
     /// The node that serves it now.
@@ -183,6 +194,16 @@ impl Stream {
         ensure!(word(8) == 0, "{} bytes came wrong to the service", word(8));
         Ok((self.sent, self.received))
     }
+}
+
+/// A download by `curl`, not faster than this, that runs by itself.
+pub fn begin_curl(clients: &NetNs, path: &str, rate: &str) -> Result<Child> {
+    let mut command = Command::new("curl");
+    let limit = REPLY_MAX.as_secs().to_string();
+    command.args(["-sS", "--fail", "--max-time", &limit, "--limit-rate", rate]).arg(format!("http://{HTTP}{path}"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    enter(&mut command, clients, &[]);
+    command.spawn().context("curl")
 }
 
 /// `curl` in the clients' namespace: a whole exchange with a client that is not this program's.

@@ -4,6 +4,7 @@ use super::network::Network;
 use super::process::{Process, enter};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -73,6 +74,18 @@ impl Control {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         enter(&mut command, &network.edge, &[]);
         command.spawn().context("escape move")
+    }
+
+    /// The node that owns the most slices.
+    pub fn busiest_node(&self, network: &Network) -> Result<u16> {
+        let status = self.status(network)?;
+        let mut slices: BTreeMap<u64, u64> = BTreeMap::new();
+        for group in status.get("groups").and_then(Value::as_array).context("groups")? {
+            let number = |key: &str| group.get(key).and_then(Value::as_u64).unwrap_or(0);
+            *slices.entry(number("owner")).or_default() += number("protected") + number("solo");
+        }
+        let busiest = slices.into_iter().max_by_key(|(_, count)| *count).context("no groups")?.0;
+        u16::try_from(busiest).context("a node's number")
     }
 
     /// What the last failover took, in words.

@@ -11,8 +11,11 @@
 mod clients;
 mod control;
 mod host;
+mod known_servers;
 mod network;
 mod process;
 mod scenario;
+mod server_image;
 
-pub use scenario::{CellParts, fail_over};
+pub use scenario::{CellParts, fail_over, serve_known};
+pub use server_image::Servers;

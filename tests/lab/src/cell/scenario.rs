@@ -4,6 +4,7 @@ use super::clients::{Session, Stream, curl};
 use super::control::Control;
 use super::host::CellHost;
 use super::network::Network;
+use super::server_image::Servers;
 use crate::host::Image;
 use crate::steps::Steps;
 use anyhow::{Context, Result, ensure};
@@ -15,7 +16,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Hosts up, guests booted, groups paired.
-const SETTLE_MAX: Duration = Duration::from_secs(150);
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(150);
 /// Sessions beside the stream.
 const SESSIONS: usize = 6;
 /// Bytes of the stream around each fault, each way.
@@ -35,30 +36,51 @@ pub struct CellParts<'a> {
 }
 
 /// A cell of two hosts, and clients that do not notice what happens to them.
-struct Lab<'a> {
+pub(super) struct Lab<'a> {
     parts: CellParts<'a>,
     directory: PathBuf,
-    network: Network,
-    control: Control,
-    hosts: BTreeMap<u16, CellHost>,
+    pub(super) network: Network,
+    pub(super) control: Control,
+    pub(super) hosts: BTreeMap<u16, CellHost>,
     sessions: Vec<Session>,
     stream: Option<Stream>,
-    steps: Steps,
+    pub(super) steps: Steps,
 }
 
 /// Kills a host, lets one hang, cuts one off; sessions, a stream and `curl` go on. Returns the number of steps.
 pub fn fail_over(parts: CellParts<'_>, verbose: bool) -> Result<u32> {
+    in_directory(|directory| play(parts, directory, verbose, |lab| lab.run()))
+}
+
+/// Kills a host under servers that are known elsewhere. Returns the number of steps.
+pub fn serve_known(parts: CellParts<'_>, servers: Servers<'_>, verbose: bool) -> Result<u32> {
+    in_directory(|directory| {
+        let guest = servers.image(parts.escape, directory)?;
+        play(CellParts { guest: &guest, ..parts }, directory, verbose, |lab| lab.run_known_servers())
+    })
+}
+
+/// With a directory that is gone afterwards.
+fn in_directory(work: impl FnOnce(&Path) -> Result<u32>) -> Result<u32> {
     let directory = std::env::temp_dir().join(format!("escape-lab-cell-{}", std::process::id()));
     std::fs::create_dir_all(&directory).context("a directory for the lab")?;
-    let outcome = Lab::start(parts, &directory).and_then(|mut lab| {
-        let outcome = lab.run();
-        if outcome.is_err() || verbose {
-            lab.tell_all();
-        }
-        outcome.map(|()| lab.steps.done())
-    });
+    let outcome = work(&directory);
     let _ = std::fs::remove_dir_all(&directory);
     outcome
+}
+
+fn play(
+    parts: CellParts<'_>,
+    directory: &Path,
+    verbose: bool,
+    act: impl FnOnce(&mut Lab<'_>) -> Result<()>,
+) -> Result<u32> {
+    let mut lab = Lab::start(parts, directory)?;
+    let outcome = act(&mut lab);
+    if outcome.is_err() || verbose {
+        lab.tell_all();
+    }
+    outcome.map(|()| lab.steps.done())
 }
 
 impl<'a> Lab<'a> {
@@ -132,7 +154,11 @@ impl<'a> Lab<'a> {
     }
 
     /// Moves the session of a client that goes on meanwhile.
-    fn move_while(&mut self, client: &str, mut goes_on: impl FnMut(&mut Self) -> Result<()>) -> Result<Value> {
+    pub(super) fn move_while(
+        &mut self,
+        client: &str,
+        mut goes_on: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<Value> {
         let mut command = self.control.begin_move(&self.network, client)?;
         while command.try_wait().context("escape move")?.is_none() {
             if let Err(error) = goes_on(self) {
@@ -162,7 +188,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Waits until one more guest than that has come up on a host, and all slices have two copies.
-    fn wait_for_guest(&self, host: u16, before: usize) -> Result<Duration> {
+    pub(super) fn wait_for_guest(&self, host: u16, before: usize) -> Result<Duration> {
         let begun = Instant::now();
         while self.hosts.get(&host).context("a host")?.guests_ready() <= before {
             ensure!(begun.elapsed() < SETTLE_MAX, "no guest came up on host {host}");
