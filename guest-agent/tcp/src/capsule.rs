@@ -85,6 +85,12 @@ impl TcpCapsule {
         true
     }
 
+    /// All that the peer has not acknowledged goes out at once when this is restored.
+    pub fn send_all_again(&mut self) {
+        let sent = std::mem::take(&mut self.unacknowledged);
+        self.unsent.splice(0..0, sent);
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let (options, window) = (&self.options, &self.window);

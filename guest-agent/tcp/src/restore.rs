@@ -23,6 +23,31 @@ impl TcpCapsule {
     /// # Errors
     /// The kernel does not take it; nothing is left of the attempt, and no packet has left.
     pub fn restore(&self) -> Result<OwnedFd, TcpError> {
+        let owned = self.in_repair(&self.unacknowledged)?;
+        let socket = owned.as_fd();
+        socket::end_repair(socket)?;
+        // Not earlier: in repair the port is shared with whoever has it, and this would take that back.
+        socket::share_port(socket)?;
+        self.put(socket, "send", &self.unsent)?;
+        Ok(owned)
+    }
+
+    /// The same, but all output counts as sent, and the peer is asked what it has: a segment below its window leaves at once, which it
+    /// must answer. What it lacks is sent again when the kernel's timer says so, after seconds; so this is for whoever hears the answer
+    /// ([`crate::segments_heard`]) and goes on from there.
+    ///
+    /// # Errors
+    /// As for [`Self::restore`].
+    pub fn restore_and_ask(&self) -> Result<OwnedFd, TcpError> {
+        let owned = self.in_repair(&[self.unacknowledged.as_slice(), &self.unsent].concat())?;
+        let socket = owned.as_fd();
+        socket::end_repair_and_ask(socket)?;
+        socket::share_port(socket)?;
+        Ok(owned)
+    }
+
+    /// A socket of the connection that sends nothing yet; this of its output counts as sent.
+    fn in_repair(&self, sent: &[u8]) -> Result<OwnedFd, TcpError> {
         let owned = socket::new()?;
         let socket = owned.as_fd();
         socket::repair(socket)?;
@@ -41,13 +66,9 @@ impl TcpCapsule {
         socket::connect(socket, self.peer)?;
         self.agree(socket)?;
         self.fill(socket, Queue::Receive, &self.unread)?;
-        self.fill(socket, Queue::Send, &self.unacknowledged)?;
+        self.fill(socket, Queue::Send, sent)?;
         socket::set_window(socket, self.window)?;
         socket::choose(socket, Queue::None)?;
-        socket::end_repair(socket)?;
-        // Not earlier: in repair the port is shared with whoever has it, and this would take that back.
-        socket::share_port(socket)?;
-        self.put(socket, "send", &self.unsent)?;
         Ok(owned)
     }
 

@@ -15,7 +15,8 @@ pub(crate) enum Queue {
     Send = 2,
 }
 
-/// How to leave repair: the peer gets no window probe.
+/// How to leave repair: the peer gets a segment below its window, or nothing.
+const REPAIR_OFF: i32 = 0;
 const REPAIR_OFF_QUIETLY: i32 = -1;
 const REPAIR_ON: i32 = 1;
 /// Bytes that wait and were not sent (include/uapi/linux/sockios.h).
@@ -74,6 +75,11 @@ pub(crate) fn repair(socket: BorrowedFd<'_>) -> Result<(), TcpError> {
 
 pub(crate) fn end_repair(socket: BorrowedFd<'_>) -> Result<(), TcpError> {
     set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, &[REPAIR_OFF_QUIETLY], "TCP_REPAIR off")
+}
+
+/// The same, and a segment below the peer's window leaves, which it must answer.
+pub(crate) fn end_repair_and_ask(socket: BorrowedFd<'_>) -> Result<(), TcpError> {
+    set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, &[REPAIR_OFF], "TCP_REPAIR off")
 }
 
 pub(crate) fn choose(socket: BorrowedFd<'_>, queue: Queue) -> Result<(), TcpError> {
@@ -163,6 +169,15 @@ unsafe impl Plain for UpToWindow {}
 pub(crate) fn peer_window(socket: BorrowedFd<'_>) -> Result<u32, TcpError> {
     let UpToWindow([.., window]) = get_option(socket.as_raw_fd(), libc::TCP_INFO, "TCP_INFO")?;
     Ok(window)
+}
+
+/// Place of `tcpi_segs_in` among the words of `TCP_INFO`.
+const SEGMENTS_IN: usize = 35;
+
+/// Segments that have come since the socket was made.
+pub(crate) fn segments_in(socket: BorrowedFd<'_>) -> Result<u32, TcpError> {
+    let UpToWindow(words) = get_option(socket.as_raw_fd(), libc::TCP_INFO, "TCP_INFO")?;
+    Ok(words.get(SEGMENTS_IN).copied().unwrap_or(0))
 }
 
 fn waiting(socket: BorrowedFd<'_>, request: libc::c_ulong, call: &'static str) -> Result<usize, TcpError> {

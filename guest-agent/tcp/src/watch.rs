@@ -23,6 +23,23 @@ pub fn peer_window(connection: BorrowedFd<'_>) -> Result<u32, TcpError> {
     socket::peer_window(connection)
 }
 
+/// Segments that have come from the peer since the socket was made.
+///
+/// # Errors
+/// It is no connection.
+pub fn segments_heard(connection: BorrowedFd<'_>) -> Result<u32, TcpError> {
+    socket::segments_in(connection)
+}
+
+/// Asks the peer what it has, once more: it must answer.
+///
+/// # Errors
+/// CAP_NET_ADMIN is missing, or it is no connection.
+pub fn ask_again(connection: BorrowedFd<'_>) -> Result<(), TcpError> {
+    socket::repair(connection)?;
+    socket::end_repair_and_ask(connection)
+}
+
 /// Whether it has ended both ways, or is broken.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const TEXT: &str = "a file that is served by whoever is alive\n";
 /// More than slice and kernel can take: most of it is written after the client has read from it.
@@ -82,7 +82,17 @@ fn a_connection_goes_on_in_the_middle_of_a_request() {
 
 #[test]
 fn a_connection_goes_on_in_the_middle_of_a_response() {
-    play("lighttpd-response", |directory| {
+    goes_on_in_a_response("lighttpd-response", Duration::ZERO);
+}
+
+/// Its window is closed when the machine dies.
+#[test]
+fn a_reader_that_rests_has_all_of_the_response_in_the_end() {
+    goes_on_in_a_response("lighttpd-slow", Duration::from_millis(700));
+}
+
+fn goes_on_in_a_response(name: &str, rest_for: Duration) {
+    play(name, |directory| {
         let mut one = Guest::new(directory, "one");
         let server = serve(&mut one, directory);
         let (mut client, key) = one.open(&server);
@@ -90,10 +100,12 @@ fn a_connection_goes_on_in_the_middle_of_a_response() {
         client.write_all(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
         let mut got = vec![0; LARGE / 4];
         client.read_exact(&mut got).unwrap();
+        std::thread::sleep(rest_for);
         let slice = one.die(server, key);
         let mut other = Guest::new(directory, "other");
         let _server = serve(&mut other, directory);
         other.plug(&slice);
+        std::thread::sleep(rest_for);
         let head = got.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
         let mut rest = vec![0; LARGE + head - got.len()];
         client.read_exact(&mut rest).unwrap();

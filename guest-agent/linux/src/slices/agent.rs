@@ -1,5 +1,6 @@
 //! The local agent: what the host and the processes ask of it. Every call returns at once.
 
+use super::asking::{Asking, goes_out_at_once};
 use super::host::Host;
 use super::places::{Place, Places, Stage};
 use super::processes::Processes;
@@ -10,7 +11,7 @@ use escape_abi::{GuestMessage, HostMessage, OpeningNumbers};
 use escape_capsule::SliceKey;
 use escape_process::channel::{Received, VERSION};
 use escape_process::slot::layout::{TX_AT, TX_SIZE};
-use escape_process::{Channel, Message, SliceMemory, SlotState, TcpState, Wire, tcp_flag, wall_us};
+use escape_process::{Channel, Message, ProcessError, SliceMemory, SlotState, TcpState, Wire, tcp_flag, wall_us};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -20,6 +21,8 @@ const MESSAGES_PER_TURN_MAX: usize = 256;
 const ANSWERS_MAX: u8 = 4;
 /// Cause of a slice's end that [`GuestMessage::Poisoned`] tells: its process died while it worked on it.
 const PROCESS_DIED: u32 = 257;
+/// Likewise: its process did not take it, after the host was told that it is plugged.
+const REFUSED: u32 = 259;
 
 /// Control pages and arena as devices that processes map, with their sizes.
 pub type Devices = [(OwnedFd, u64); 2];
@@ -35,6 +38,8 @@ pub struct Agent {
     ready: bool,
     /// Slices that end here. Bounded by the slots.
     pub(super) closing: Vec<SliceKey>,
+    /// Slices whose clients are asked. Bounded by the slots.
+    pub(super) asking: Vec<SliceKey>,
     /// Plugged connections whose clients may not have heard the answer to their SYN, and how often it was said here. Bounded by the slots.
     unheard: Vec<(SliceKey, u8)>,
 }
@@ -52,6 +57,7 @@ impl Agent {
             service_ip,
             ready: false,
             closing: Vec::new(),
+            asking: Vec::new(),
             unheard: Vec::new(),
         }
     }
@@ -120,24 +126,48 @@ impl Agent {
         }
         // SAFETY: as above, and the numbers are sound.
         let unsent = unsafe { output_of(slot.cast(), &state.tcp) };
-        let socket = state.tcp.capsule(unsent, wall_us()).restore().map_err(escape_process::ProcessError::from)?;
-        self.with_ref(key, |state| state.tcp.plugged());
-        let closes = state.tcp.is(tcp_flag::END_WRITTEN);
-        let stage = if closes {
-            Stage::Closing { wire: Wire::new(socket, state.tcp.written)? }
+        let capsule = state.tcp.capsule(unsent, wall_us());
+        let (flow, since) = (state.tcp.flow, Instant::now());
+        if goes_out_at_once(&state.tcp) {
+            let socket = capsule.restore().map_err(ProcessError::from)?;
+            self.with_ref(key, |state| state.tcp.plugged());
+            self.places.put(Place { key, flow, stage: Stage::Unserved { socket }, told: false, since });
+            self.serve_restored(key, None)?;
         } else {
-            Stage::Unserved { socket }
-        };
-        self.places.put(Place { key, flow: state.tcp.flow, stage, since: Instant::now() });
+            let asking = Asking::begin(&capsule).map_err(ProcessError::from)?;
+            self.with_ref(key, |state| state.tcp.plugged());
+            self.places.put(Place { key, flow, stage: Stage::Asking { asking }, told: true, since });
+            self.asking.push(key);
+            // From here on its client's answers come through.
+            self.plugged(key, 0);
+        }
         if state.tcp.is_unheard() {
             self.unheard.push((key, 0));
             self.answer_unheard();
         }
-        if closes {
-            self.closing.push(key);
-            self.plugged(key, 0);
-        } else {
+        Ok(())
+    }
+
+    /// A restored slice goes to whom it concerns: the process of its port, or, if its program has written its last byte, nobody but this
+    /// agent. `socket`: in place of the one that its place has.
+    pub(super) fn serve_restored(&mut self, key: SliceKey, socket: Option<OwnedFd>) -> Result<(), ProcessError> {
+        // SAFETY: a slot of the arena that no process has; a copy.
+        let state = self.memory.slot(key.slot).map(|slot| unsafe { slot.read() });
+        let (Some(place), Some(state)) = (self.places.get_mut(key), state) else { return Ok(()) };
+        let stage = std::mem::replace(&mut place.stage, Stage::Over { socket: None });
+        let Some(socket) = socket.or(if let Stage::Unserved { socket } = stage { Some(socket) } else { None }) else {
+            return Ok(());
+        };
+        if !state.tcp.is(tcp_flag::END_WRITTEN) {
+            place.stage = Stage::Unserved { socket };
             self.give_to_process(key);
+            return Ok(());
+        }
+        place.stage = Stage::Closing { wire: Wire::new(socket, state.tcp.written)? };
+        let told = std::mem::replace(&mut place.told, true);
+        self.closing.push(key);
+        if !told {
+            self.plugged(key, 0);
         }
         Ok(())
     }
@@ -184,6 +214,7 @@ impl Agent {
         let (socket, process) = match place.stage {
             Stage::Running { process, socket } | Stage::Plugging { process, socket } => (Some(socket), Some(process)),
             Stage::Unserved { socket } => (Some(socket), None),
+            Stage::Asking { asking } => (Some(asking.into_socket()), None),
             Stage::Closing { wire } => (wire.as_fd().try_clone_to_owned().ok(), None),
             Stage::Over { socket } => (socket, None),
             Stage::Opening => (None, None),
@@ -255,9 +286,16 @@ impl Agent {
         match stage {
             Stage::Plugging { process, socket } if process == id => {
                 place.stage = Stage::Running { process, socket };
-                self.plugged(key, status);
+                let told = std::mem::replace(&mut place.told, true);
+                if !told {
+                    self.plugged(key, status);
+                }
                 if status != 0 {
                     self.drop_in_silence(key);
+                    if told {
+                        let SliceKey { slot, incarnation } = key;
+                        self.host.send(GuestMessage::Poisoned { slot, incarnation, cause: REFUSED });
+                    }
                 }
             }
             other => place.stage = other,

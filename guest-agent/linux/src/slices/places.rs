@@ -1,5 +1,6 @@
 //! Slots: which may be given to new slices, and what is in those that are taken.
 
+use super::asking::Asking;
 use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::message::Flow;
 use escape_capsule::SliceKey;
@@ -27,6 +28,11 @@ pub enum Stage {
         /// As for `Running`.
         socket: OwnedFd,
     },
+    /// Restored, and its client is asked what it has.
+    Asking {
+        /// The connection.
+        asking: Asking,
+    },
     /// Restored, and no process serves its port yet.
     Unserved {
         /// The connection.
@@ -53,6 +59,8 @@ pub struct Place {
     pub flow: Flow,
     /// How far it is.
     pub stage: Stage,
+    /// The host knows that it is plugged, or began here.
+    pub told: bool,
     /// Since when.
     pub since: Instant,
 }
@@ -97,7 +105,7 @@ impl Places {
         let generation = self.leased.get(slot as usize).copied().flatten()?;
         self.made += 1;
         let key = SliceKey { slot, incarnation: u64::from(generation) << 32 | u64::from(self.made) };
-        self.insert(Place { key, flow, stage: Stage::Opening, since: Instant::now() });
+        self.insert(Place { key, flow, stage: Stage::Opening, told: true, since: Instant::now() });
         Some(key)
     }
 

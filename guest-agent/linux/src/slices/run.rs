@@ -1,6 +1,7 @@
 //! The agent's loop.
 
 use super::agent::Agent;
+use super::asking::ASK_LOOK_EVERY;
 use super::closing::LOOK_EVERY;
 use super::host::{Doorbell, Host};
 use super::route;
@@ -94,6 +95,9 @@ impl AgentLoop {
         if self.agent.has_closing() {
             self.agent.look_at_closing();
         }
+        if self.agent.has_asking() {
+            self.agent.look_at_asking();
+        }
         if self.looked.elapsed() >= TICK {
             self.looked = Instant::now();
             self.agent.look_at_openings();
@@ -109,7 +113,11 @@ impl AgentLoop {
             // Without it the agent looks when it looks; the host may not be up yet.
             self.waker = vsock::call_host(WAKE_PORT).ok();
         }
-        let patience = if self.agent.has_closing() { LOOK_EVERY } else { TICK };
+        let patience = match (self.agent.has_asking(), self.agent.has_closing()) {
+            (true, _) => ASK_LOOK_EVERY,
+            (false, true) => LOOK_EVERY,
+            (false, false) => TICK,
+        };
         let patience = patience.min(patience_max);
         self.agent.host.heartbeat.set_asleep(true);
         let patience = if self.agent.host.has_news() { Duration::ZERO } else { patience };
