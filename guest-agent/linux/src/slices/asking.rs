@@ -9,6 +9,7 @@
 
 use super::agent::Agent;
 use super::places::Stage;
+use super::route;
 use escape_abi::GuestMessage;
 use escape_capsule::SliceKey;
 use escape_process::{ProcessError, TcpState};
@@ -22,8 +23,6 @@ pub const ASK_LOOK_EVERY: Duration = Duration::from_millis(1);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// A client that does not answer by then is served as if it had; its kernel's timer does the rest.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Segments that a kernel sends before it has heard an acknowledgement (RFC 6928).
-const FIRST_SEGMENTS: usize = 10;
 /// Answers that are waited for. The first segment may be one that the mirror kept, from before the client had all that was under way to it;
 /// the second comes a round trip later.
 const ANSWERS: u8 = 2;
@@ -43,8 +42,8 @@ pub struct Asking {
 
 /// Whether a restored kernel sends all of this at once.
 pub fn goes_out_at_once(tcp: &TcpState) -> bool {
-    let at_once = FIRST_SEGMENTS * usize::from(tcp.numbers.mss);
-    tcp.unacknowledged() <= at_once.min(usize::try_from(tcp.window).unwrap_or(usize::MAX))
+    let at_once = route::FIRST_WINDOW.saturating_mul(tcp.numbers.mss.into()).min(tcp.window);
+    tcp.unacknowledged() <= usize::try_from(at_once).unwrap_or(usize::MAX)
 }
 
 impl Asking {

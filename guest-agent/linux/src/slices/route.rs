@@ -6,7 +6,7 @@ use std::fs;
 
 /// Segments that a new connection may send at once. What a plugged slice has to say again must all go out at once, so that whatever its
 /// client acknowledges was sent by this kernel: 64 KiB in segments of 536 bytes.
-const FIRST_WINDOW: u32 = 128;
+pub(super) const FIRST_WINDOW: u32 = 128;
 /// `RTM_NEWROUTE`, `NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE`.
 const NEW_ROUTE: u16 = 24;
 const FLAGS: u16 = 0x1 | 0x4 | 0x400 | 0x100;
