@@ -21,7 +21,8 @@ pub const fn found_in(fault: Mutant) -> &'static str {
         Mutant::EpochReused => "orchestrator",
         Mutant::ClaimWithoutMemory => "forgotten",
         Mutant::LeaseFreedEarly => "leases",
-        Mutant::MoveWithoutDrain | Mutant::MovesIgnored => "moves",
+        Mutant::MoveWithoutDrain => "moves-back",
+        Mutant::MovesIgnored => "moves",
         _ => "kill",
     }
 }

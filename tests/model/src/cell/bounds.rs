@@ -108,7 +108,7 @@ const BASE: Bounds = Bounds {
 
 impl Bounds {
     /// All configurations.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self {
             name: "kill",
             about: "nodes die, one after the other or at once",
@@ -231,6 +231,12 @@ impl Bounds {
             about: "a session is moved while links break, to the standby and to the orchestrator",
             budget: Budget { requests: 1, moves: 1, crashes: 1, resets: 1, control_resets: 1, ticks: 1, ..NOTHING },
             slow_apply: true,
+            ..BASE
+        },
+        Self {
+            name: "moves-back",
+            about: "a session is moved, and perhaps back, while its last checkpoint is under way, its link breaks and its client repeats itself",
+            budget: Budget { requests: 1, repeats: 1, moves: 2, resets: 1, ..NOTHING },
             ..BASE
         },
         Self {
