@@ -23,10 +23,12 @@ pub struct Flow {
 }
 
 impl Flow {
-    const fn to_word(self) -> u64 {
+    /// As a word.
+    pub const fn to_word(self) -> u64 {
         (u32::from_be_bytes(self.ip) as u64) << 32 | (self.port as u64) << 16 | self.service_port as u64
     }
-    const fn from_word(w: u64) -> Self {
+    /// What [`Self::to_word`] has made.
+    pub const fn from_word(w: u64) -> Self {
         Self { ip: ((w >> 32) as u32).to_be_bytes(), port: (w >> 16) as u16, service_port: w as u16 }
     }
 }

@@ -23,6 +23,12 @@ pub enum AgentError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The agent cannot be started.
+    #[error("starting the agent: {0}")]
+    Start(io::Error),
+    /// The memory in which the agent writes down what is in which slot.
+    #[error("the agent's book of slots: {0}; it is of another arena if that is \"invalid data\"")]
+    Book(io::Error),
     /// Not a word of the arena.
     #[error(
         "usage: escape-agent [peek OFFSET | poke OFFSET NUMBER], with an offset that is a multiple of 8 below {bytes}"

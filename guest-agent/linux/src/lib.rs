@@ -2,6 +2,7 @@
 
 pub mod arena;
 pub mod error;
+pub mod keeping;
 pub mod report;
 pub mod shell;
 pub mod slices;

@@ -1,11 +1,14 @@
-//! The agent of a Linux guest. It gives the host's people a shell and its programs a report, over virtio-vsock; in a guest of a cell it
+//! The agent of a Linux guest, and its keeper, which starts it again when it ends. It gives the host's people a shell and its programs a report, over virtio-vsock; in a guest of a cell it
 //! serves the slices of the guest's processes ([`slices`]).
 
 use escape_abi::layout::ARENA_BASE;
 use escape_agent::arena::Arena;
 use escape_agent::error::AgentError;
+use escape_agent::keeping::{Kept, SERVE, supervise};
 use escape_agent::vsock::{Stream, VsockListener};
 use escape_agent::{report, shell, slices};
+use escape_process::Channel;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +22,11 @@ const CONNECTIONS_MAX: usize = 32;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let done = if words.is_empty() { serve() } else { look_into_arena(&words) };
+    let done = match words.as_slice() {
+        [] => supervise(),
+        [word] if word == SERVE => serve(),
+        words => look_into_arena(words),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,10 +54,13 @@ fn look_into_arena(words: &[String]) -> Result<(), AgentError> {
     Ok(())
 }
 
+/// The agent: its input is its keeper.
 fn serve() -> Result<(), AgentError> {
     if slices::is_of_cell() {
+        let keeper = std::io::stdin().as_fd().try_clone_to_owned().map_err(AgentError::Start)?;
+        let kept = Kept::by(Channel::of(keeper))?;
         std::thread::spawn(|| {
-            if let Err(error) = slices::run() {
+            if let Err(error) = slices::run(kept) {
                 eprintln!("escape-agent: no slices: {error}");
             }
         });

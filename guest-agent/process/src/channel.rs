@@ -17,13 +17,15 @@ use std::time::Duration;
 /// Where the agent listens.
 pub const SOCKET_PATH: &str = "/run/escape-agent.sock";
 /// Of these messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Ports that one process may serve.
 pub const PORTS_MAX: usize = 4;
 /// Descriptors that come with one message.
 pub const DESCRIPTORS_MAX: usize = 2;
 /// Bytes of a message.
 const BYTES: usize = 64;
+/// A message as it goes over the socket.
+pub type Words = [u64; BYTES / 8];
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,8 @@ pub enum Message {
 }
 
 impl Message {
-    fn to_words(self) -> [u64; BYTES / 8] {
+    /// As it goes over the socket.
+    pub fn to_words(self) -> Words {
         let flow_words =
             |f: Flow| [u64::from(u32::from_be_bytes(f.ip)), u64::from(f.port) << 16 | u64::from(f.service_port)];
         let of_slice = |kind, s: SliceKey, more| [kind, u64::from(s.slot), s.incarnation, more, 0, 0, 0, 0];
@@ -113,7 +116,8 @@ impl Message {
         }
     }
 
-    fn of_words(words: [u64; BYTES / 8]) -> Option<Self> {
+    /// What came over the socket; `None`: nothing that this library knows.
+    pub fn of_words(words: Words) -> Option<Self> {
         let [kind, a, b, c, d, e, ..] = words;
         let slice = || Some(SliceKey { slot: u32::try_from(a).ok()?, incarnation: b });
         let flow = || {
@@ -185,8 +189,15 @@ impl Channel {
     /// # Errors
     /// The other end is gone, or does not read.
     pub fn send(&self, message: Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), ProcessError> {
+        self.send_words(message.to_words(), descriptors)
+    }
+
+    /// The same for words of another language than [`Message`].
+    ///
+    /// # Errors
+    /// As for [`Self::send`].
+    pub fn send_words(&self, words: Words, descriptors: &[BorrowedFd<'_>]) -> Result<(), ProcessError> {
         let mut bytes = [0; BYTES];
-        let words = message.to_words();
         bytes.chunks_exact_mut(8).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -202,6 +213,16 @@ impl Channel {
     /// # Errors
     /// The other end is gone, said nonsense, or (waiting) nothing for [`Self::patience`].
     pub fn receive(&self, wait: bool) -> Result<Option<Received>, ProcessError> {
+        let Some((words, descriptors)) = self.receive_words(wait)? else { return Ok(None) };
+        let message = Message::of_words(words).ok_or(ProcessError::Protocol)?;
+        Ok(Some(Received { message, descriptors }))
+    }
+
+    /// The same for words of another language than [`Message`].
+    ///
+    /// # Errors
+    /// As for [`Self::receive`].
+    pub fn receive_words(&self, wait: bool) -> Result<Option<(Words, Vec<OwnedFd>)>, ProcessError> {
         let mut bytes = [0; BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -222,12 +243,11 @@ impl Channel {
             _ => None,
         });
         let descriptors: Vec<OwnedFd> = descriptors.flatten().collect();
-        let mut words = [0; BYTES / 8];
+        let mut words = Words::default();
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);
         }
-        let message = Message::of_words(words).filter(|_| got.bytes == BYTES).ok_or(ProcessError::Protocol)?;
-        Ok(Some(Received { message, descriptors }))
+        if got.bytes == BYTES { Ok(Some((words, descriptors))) } else { Err(ProcessError::Protocol) }
     }
 
     /// How long [`Self::receive`] waits.

@@ -6,7 +6,7 @@ use crate::devices::Device;
 use crate::{ProcessError, SliceMemory};
 use escape_abi::message::{Flow, refusal};
 use escape_capsule::SliceKey;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +21,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 pub enum Upcall {
     /// A slice goes on here: serve it, and work on it once now.
     Plugged(Connection),
-    /// A slice is not this process's any more: [`Connection::forget`] it.
+    /// A slice is not this process's any more: [`Connection::forget`] it. May be said twice, if the agent was started again in between.
     Discarded(SliceKey),
 }
 
@@ -37,6 +37,8 @@ pub struct Service {
     memory: SliceMemory,
     /// What came while an answer was waited for. Bounded by the slots of the arena.
     waiting: VecDeque<Received>,
+    /// Slices that came from elsewhere: slot and incarnation. An agent that took over from another may give them once more.
+    plugged: HashMap<u32, u64>,
 }
 
 impl Service {
@@ -55,7 +57,7 @@ impl Service {
     pub fn register_at(path: &Path, ports: &[u16]) -> Result<Self, ProcessError> {
         let agent = Channel::connect(path)?;
         let (memory, agent) = hello(agent, ports, |control, arena| SliceMemory::map(&control, &arena))?;
-        Ok(Self { agent, memory, waiting: VecDeque::new() })
+        Ok(Self { agent, memory, waiting: VecDeque::new(), plugged: HashMap::new() })
     }
 
     /// The same over a connected channel, with memory that is mapped already: for tests.
@@ -64,7 +66,7 @@ impl Service {
     /// As for [`Self::register`].
     pub fn over(agent: Channel, memory: SliceMemory, ports: &[u16]) -> Result<Self, ProcessError> {
         let (memory, agent) = hello(agent, ports, |_, _| Ok(memory))?;
-        Ok(Self { agent, memory, waiting: VecDeque::new() })
+        Ok(Self { agent, memory, waiting: VecDeque::new(), plugged: HashMap::new() })
     }
 
     /// A connection that was accepted on one of the ports becomes a slice.
@@ -78,6 +80,10 @@ impl Service {
         loop {
             let Some(received) = self.agent.receive(true)? else { return Err(ProcessError::Protocol) };
             match received.message {
+                // An agent that took over from another may answer once more: not for this connection.
+                Message::Adopted { slice } if self.flow_in(slice) != Some(flow) => {}
+                Message::NotAdopted { flow: other } if other != flow => {}
+                Message::Welcome { .. } => {}
                 Message::Adopted { slice } => {
                     return Connection::new(slice, self.memory, socket, false, self.agent.clone());
                 }
@@ -107,13 +113,31 @@ impl Service {
                         return Ok(Some(Upcall::Plugged(connection)));
                     }
                 }
-                Message::Discard { slice } => return Ok(Some(Upcall::Discarded(slice))),
+                Message::Discard { slice } => {
+                    if self.plugged.get(&slice.slot) == Some(&slice.incarnation) {
+                        self.plugged.remove(&slice.slot);
+                    }
+                    return Ok(Some(Upcall::Discarded(slice)));
+                }
+                // An agent that took over from another may answer once more.
+                Message::Welcome { .. } | Message::Adopted { .. } | Message::NotAdopted { .. } => {}
                 _ => return Err(ProcessError::Protocol),
             }
         }
     }
 
-    fn plug(&self, slice: SliceKey, descriptors: Vec<OwnedFd>) -> Result<Option<Connection>, ProcessError> {
+    /// The connection of a slice.
+    fn flow_in(&self, slice: SliceKey) -> Option<Flow> {
+        let slot = self.memory.slot(slice.slot)?;
+        // SAFETY: inside the arena, by the line before; a copy of numbers of which any value will do.
+        let state = unsafe { slot.read_volatile() };
+        (state.key() == slice).then_some(state.tcp.flow)
+    }
+
+    fn plug(&mut self, slice: SliceKey, descriptors: Vec<OwnedFd>) -> Result<Option<Connection>, ProcessError> {
+        if self.plugged.insert(slice.slot, slice.incarnation) == Some(slice.incarnation) {
+            return Ok(None);
+        }
         let socket = descriptors.into_iter().next().ok_or(ProcessError::Protocol)?;
         let (connection, status) = match Connection::new(slice, self.memory, socket, true, self.agent.clone()) {
             Ok(connection) => (Some(connection), 0),

@@ -1,7 +1,7 @@
 //! The kernel's socket of a slice: bytes between it and the slice's buffers.
 
 use crate::slot::layout::{RX_AT, RX_SIZE, TX_AT, TX_SIZE};
-use crate::{ProcessError, SlotState, tcp_flag};
+use crate::{ProcessError, SlotState, TcpState, tcp_flag};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
@@ -41,6 +41,24 @@ impl Wire {
         sockopt::set_tcp_nodelay(&socket, true).map_err(ProcessError::call("TCP_NODELAY"))?;
         sockopt::set_socket_send_buffer_size(&socket, SEND_ROOM).map_err(ProcessError::call("SO_SNDBUF"))?;
         Ok(Self { socket, sent, shut: false, has_more: false })
+    }
+
+    /// The same for a connection of which only the kernel knows how much it has had; `tcp`: its slice's numbers.
+    ///
+    /// # Errors
+    /// It is no connection, or not the slice's.
+    pub fn again(socket: OwnedFd, tcp: &TcpState) -> Result<Self, ProcessError> {
+        if escape_tcp::is_closed(socket.as_fd())? {
+            return Ok(Self { shut: true, ..Self::new(socket, tcp.written)? });
+        }
+        let (behind, ended) = escape_tcp::given(socket.as_fd())?;
+        let published = tcp.published().snd_nxt.wrapping_sub(u32::from(tcp.is(tcp_flag::END_WRITTEN)));
+        let left = u64::from(published.wrapping_sub(behind.wrapping_sub(u32::from(ended))));
+        if left > TX_SIZE as u64 {
+            return Err(ProcessError::Call { call: "TCP_QUEUE_SEQ", source: std::io::ErrorKind::InvalidData.into() });
+        }
+        let wire = Self::new(socket, tcp.written.saturating_sub(left))?;
+        Ok(Self { shut: ended, ..wire })
     }
 
     /// Bytes of the output that the kernel has.

@@ -18,4 +18,4 @@ mod watch;
 pub use capsule::{QUEUE_BYTES_MAX, TcpCapsule, TcpOptions, Window};
 pub use error::{DecodeError, TcpError};
 pub use freeze::Frozen;
-pub use watch::{ask_again, is_closed, outstanding, peer_window, segments_heard, silence};
+pub use watch::{ask_again, given, is_closed, outstanding, peer_window, segments_heard, silence};

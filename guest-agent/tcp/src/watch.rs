@@ -1,11 +1,13 @@
 //! What a kernel says of a connection that it keeps.
 
 use crate::error::TcpError;
-use crate::socket;
+use crate::socket::{self, Queue};
 use std::os::fd::BorrowedFd;
 
 /// `TCP_CLOSE` (include/net/tcp_states.h).
 const CLOSED: u8 = 7;
+/// Its end was given to the kernel: `TCP_FIN_WAIT1`, `FIN_WAIT2`, `TIME_WAIT`, `LAST_ACK`, `CLOSING`.
+const ENDED_BY_US: [u8; 5] = [4, 5, 6, 9, 11];
 
 /// Bytes that were written and not acknowledged; the end, if it was sent, counts as one.
 ///
@@ -38,6 +40,21 @@ pub fn segments_heard(connection: BorrowedFd<'_>) -> Result<u32, TcpError> {
 pub fn ask_again(connection: BorrowedFd<'_>) -> Result<(), TcpError> {
     socket::repair(connection)?;
     socket::end_repair_and_ask(connection)
+}
+
+/// The sequence number behind all that the kernel has been given to send, and whether our end, which counts as one, is among it.
+///
+/// # Errors
+/// CAP_NET_ADMIN is missing, or it is no connection.
+pub fn given(connection: BorrowedFd<'_>) -> Result<(u32, bool), TcpError> {
+    let ended = ENDED_BY_US.contains(&socket::info(connection)?.0);
+    socket::repair(connection)?;
+    let behind = socket::choose(connection, Queue::Send).and_then(|()| socket::sequence(connection));
+    socket::choose(connection, Queue::None)?;
+    socket::end_repair(connection)?;
+    // Repair has taken it back.
+    socket::share_port(connection)?;
+    Ok((behind?, ended))
 }
 
 /// Whether it has ended both ways, or is broken.

@@ -57,6 +57,11 @@ fn go_on(nginx: &Path, directory: &Path) {
         assert_eq!(get(&mut client, "/large"), vec![7; 40_000]);
     }
     assert_eq!(one.slots.meta(slot).unwrap().requests, 6);
+    // Its agent is another one from here on. The server does not notice: old connections go on, and new ones come.
+    one.restart_agent();
+    let (mut late, _) = one.open(&server);
+    assert_eq!(get(&mut late, "/large"), vec![7; 40_000]);
+    assert_eq!(get(&mut client, "/text"), TEXT.as_bytes());
     // Half of a request: its server reads it, and dies with it.
     let (first, rest) = ("GET /text HT", "TP/1.1\r\nHost: test\r\n\r\n");
     let before = one.slots.meta(slot).unwrap().numbers[0].rcv_nxt;
@@ -69,13 +74,14 @@ fn go_on(nginx: &Path, directory: &Path) {
     let mut other = Guest::new(directory, "other");
     let _server = serve(&mut other, nginx, directory);
     other.plug(&slice);
+    other.restart_agent();
     client.write_all(rest.as_bytes()).unwrap();
     assert_eq!(body(&mut client), TEXT.as_bytes(), "the other server has both halves");
     for _ in 0..3 {
         assert_eq!(get(&mut client, "/large"), vec![7; 40_000]);
         assert_eq!(get(&mut client, "/text"), TEXT.as_bytes());
     }
-    assert_eq!(other.slots.meta(slot).unwrap().requests, 13);
+    assert_eq!(other.slots.meta(slot).unwrap().requests, 14);
 
     // And its end is the slice's.
     client.shutdown(std::net::Shutdown::Write).unwrap();

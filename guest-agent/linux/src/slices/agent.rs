@@ -1,29 +1,25 @@
-//! The local agent: what the host and the processes ask of it. Every call returns at once.
+//! The local agent: what the host asks of it. Every call returns at once. ([`super::serving`]: what processes ask.)
 
 use super::asking::{Asking, goes_out_at_once};
+use super::book::{Phase, Speaker};
 use super::host::Host;
 use super::places::{Place, Places, Stage};
-use super::processes::Processes;
+use super::processes::{Processes, say};
 use super::syn_answer;
 use crate::error::AgentError;
+use crate::keeping::{Kept, Name};
 use escape_abi::message::{Flow, refusal};
-use escape_abi::{GuestMessage, HostMessage, OpeningNumbers};
+use escape_abi::{GuestMessage, HostMessage, OpeningNumbers, RingEntry};
 use escape_capsule::SliceKey;
-use escape_process::channel::{Received, VERSION};
 use escape_process::slot::layout::{TX_AT, TX_SIZE};
-use escape_process::{Channel, Message, ProcessError, SliceMemory, SlotState, TcpState, Wire, tcp_flag, wall_us};
+use escape_process::{Message, ProcessError, SliceMemory, SlotState, TcpState, Wire, tcp_flag, wall_us};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 /// Messages taken per turn from one side, so that others have theirs.
-const MESSAGES_PER_TURN_MAX: usize = 256;
+pub(super) const MESSAGES_PER_TURN_MAX: usize = 256;
 /// Times that the answer to a SYN is said again, a second apart.
 const ANSWERS_MAX: u8 = 4;
-/// Cause of a slice's end that [`GuestMessage::Poisoned`] tells: its process died while it worked on it.
-const PROCESS_DIED: u32 = 257;
-/// Likewise: its process did not take it, after the host was told that it is plugged.
-const REFUSED: u32 = 259;
-
 /// Control pages and arena as devices that processes map, with their sizes.
 pub type Devices = [(OwnedFd, u64); 2];
 
@@ -33,57 +29,48 @@ pub struct Agent {
     pub(super) host: Host,
     pub(super) places: Places,
     pub(super) processes: Processes,
-    devices: Devices,
-    service_ip: [u8; 4],
-    ready: bool,
+    /// What outlives this agent.
+    pub(super) kept: Kept,
+    pub(super) devices: Devices,
+    pub(super) service_ip: [u8; 4],
     /// Slices that end here. Bounded by the slots.
     pub(super) closing: Vec<SliceKey>,
     /// Slices whose clients are asked. Bounded by the slots.
     pub(super) asking: Vec<SliceKey>,
     /// Plugged connections whose clients may not have heard the answer to their SYN, and how often it was said here. Bounded by the slots.
-    unheard: Vec<(SliceKey, u8)>,
+    pub(super) unheard: Vec<(SliceKey, u8)>,
 }
 
 impl Agent {
-    /// An agent for a service with this address.
-    pub fn new(memory: SliceMemory, host: Host, devices: Devices, service_ip: [u8; 4]) -> Self {
-        let places = Places::new(memory.n_slots());
-        Self {
-            memory,
-            host,
-            places,
-            processes: Processes::default(),
-            devices,
-            service_ip,
-            ready: false,
-            closing: Vec::new(),
-            asking: Vec::new(),
-            unheard: Vec::new(),
-        }
-    }
-
     /// Takes what the host has said.
     pub fn hear_host(&mut self) {
         for _ in 0..MESSAGES_PER_TURN_MAX {
             let Some(message) = self.host.receive() else { break };
-            let key = |slot, incarnation| SliceKey { slot, incarnation };
-            match message {
-                HostMessage::Lease { first_slot, generation } => self.places.lease(first_slot, generation),
-                HostMessage::Opening { flow, numbers } => self.open(flow, numbers),
-                HostMessage::Plug { slot, incarnation } => self.plug(key(slot, incarnation)),
-                HostMessage::Unplug { slot, incarnation } | HostMessage::Discard { slot, incarnation } => {
-                    self.drop_in_silence(key(slot, incarnation));
-                    self.host.send(GuestMessage::Unplugged { slot, incarnation });
-                }
-                HostMessage::SlotFree { slot, incarnation } => {
-                    self.drop_in_silence(key(slot, incarnation));
-                    self.places.free(slot);
-                }
-                // A slice of a Linux process has one connection.
-                HostMessage::ConnectionFree { .. } => {}
-            }
+            let RingEntry { kind, word: [a, b, c, d, e, f, g] } = message.into();
+            self.places.book.begin(Speaker::Host, [kind, a, b, c, d, e, f, g]);
+            self.on_host(message);
+            self.places.book.done();
         }
         self.host.heartbeat.beat();
+    }
+
+    pub(super) fn on_host(&mut self, message: HostMessage) {
+        let key = |slot, incarnation| SliceKey { slot, incarnation };
+        match message {
+            HostMessage::Lease { first_slot, generation } => self.places.lease(first_slot, generation),
+            HostMessage::Opening { flow, numbers } => self.open(flow, numbers),
+            HostMessage::Plug { slot, incarnation } => self.plug(key(slot, incarnation)),
+            HostMessage::Unplug { slot, incarnation } | HostMessage::Discard { slot, incarnation } => {
+                self.drop_in_silence(key(slot, incarnation));
+                self.host.send(GuestMessage::Unplugged { slot, incarnation });
+            }
+            HostMessage::SlotFree { slot, incarnation } => {
+                self.drop_in_silence(key(slot, incarnation));
+                self.places.free(slot);
+            }
+            // A slice of a Linux process has one connection.
+            HostMessage::ConnectionFree { .. } => {}
+        }
     }
 
     /// The kernel has answered a SYN: its connection becomes a slice, whose first checkpoint lets the answer out. Without a free slot
@@ -103,12 +90,16 @@ impl Agent {
             self.places.free(key.slot);
             return;
         }
+        self.bind(key, flow);
+    }
+
+    pub(super) fn bind(&mut self, key: SliceKey, flow: Flow) {
         let SliceKey { slot, incarnation } = key;
         self.host.send(GuestMessage::Bind { slot, incarnation, flow, place: 0, serial: 0 });
     }
 
     /// The slice's bytes are in its slot: its connection is made of them and given to the process that serves its port.
-    fn plug(&mut self, key: SliceKey) {
+    pub(super) fn plug(&mut self, key: SliceKey) {
         if let Err(error) = self.restore(key) {
             eprintln!("escape-agent: slice {key} cannot be plugged: {error}");
             self.plugged(key, refusal::BAD_HEADER);
@@ -128,19 +119,19 @@ impl Agent {
         let unsent = unsafe { output_of(slot.cast(), &state.tcp) };
         let capsule = state.tcp.capsule(unsent, wall_us());
         let (flow, since) = (state.tcp.flow, Instant::now());
-        if goes_out_at_once(&state.tcp) {
+        let name = Name::Connection(key.slot);
+        let stage = if goes_out_at_once(&state.tcp) {
             let socket = capsule.restore().map_err(ProcessError::from)?;
-            self.with_ref(key, |state| state.tcp.plugged());
-            self.places.put(Place { key, flow, stage: Stage::Unserved { socket }, told: false, since });
-            self.serve_restored(key, None)?;
+            self.kept.keep(name, [0; 4], socket.as_fd());
+            stage_of_restored(&state.tcp, socket)?
         } else {
             let asking = Asking::begin(&capsule).map_err(ProcessError::from)?;
-            self.with_ref(key, |state| state.tcp.plugged());
-            self.places.put(Place { key, flow, stage: Stage::Asking { asking }, told: true, since });
-            self.asking.push(key);
-            // From here on its client's answers come through.
-            self.plugged(key, 0);
-        }
+            self.kept.keep(name, [0; 4], asking.socket());
+            Stage::Asking { asking }
+        };
+        self.with_ref(key, |state| state.tcp.plugged());
+        self.places.put(Place { key, flow, stage, told: false, since });
+        self.restored(key);
         if state.tcp.is_unheard() {
             self.unheard.push((key, 0));
             self.answer_unheard();
@@ -148,28 +139,32 @@ impl Agent {
         Ok(())
     }
 
-    /// A restored slice goes to whom it concerns: the process of its port, or, if its program has written its last byte, nobody but this
-    /// agent. `socket`: in place of the one that its place has.
-    pub(super) fn serve_restored(&mut self, key: SliceKey, socket: Option<OwnedFd>) -> Result<(), ProcessError> {
+    /// The connection was made again, after its client was asked.
+    pub(super) fn serve_restored(&mut self, key: SliceKey, socket: OwnedFd) -> Result<(), ProcessError> {
+        self.kept.keep(Name::Connection(key.slot), [0; 4], socket.as_fd());
         // SAFETY: a slot of the arena that no process has; a copy.
-        let state = self.memory.slot(key.slot).map(|slot| unsafe { slot.read() });
-        let (Some(place), Some(state)) = (self.places.get_mut(key), state) else { return Ok(()) };
-        let stage = std::mem::replace(&mut place.stage, Stage::Over { socket: None });
-        let Some(socket) = socket.or(if let Stage::Unserved { socket } = stage { Some(socket) } else { None }) else {
-            return Ok(());
-        };
-        if !state.tcp.is(tcp_flag::END_WRITTEN) {
-            place.stage = Stage::Unserved { socket };
-            self.give_to_process(key);
-            return Ok(());
-        }
-        place.stage = Stage::Closing { wire: Wire::new(socket, state.tcp.written)? };
-        let told = std::mem::replace(&mut place.told, true);
-        self.closing.push(key);
-        if !told {
-            self.plugged(key, 0);
-        }
+        let Some(state) = self.memory.slot(key.slot).map(|slot| unsafe { slot.read() }) else { return Ok(()) };
+        let stage = stage_of_restored(&state.tcp, socket)?;
+        self.places.set(key, stage);
+        self.restored(key);
         Ok(())
+    }
+
+    /// A restored slice goes to whom it concerns: the process of its port, or, if its program has written its last byte, nobody but this
+    /// agent. The host hears that it is plugged when somebody has it, or at once if its client must answer first.
+    pub(super) fn restored(&mut self, key: SliceKey) {
+        match self.places.get_mut(key).map(|place| place.stage.phase().0) {
+            Some(Phase::Unserved) => self.give_to_process(key),
+            Some(Phase::Asking) => {
+                self.asking.push(key);
+                self.tell_plugged(key, 0);
+            }
+            Some(Phase::Closing) => {
+                self.closing.push(key);
+                self.tell_plugged(key, 0);
+            }
+            _ => {}
+        }
     }
 
     /// Says the answer to their SYN to clients that may not have heard it, a few times.
@@ -189,161 +184,51 @@ impl Agent {
     }
 
     /// A restored slice goes to the process that serves its port, now or when there is one.
-    fn give_to_process(&mut self, key: SliceKey) {
+    pub(super) fn give_to_process(&mut self, key: SliceKey) {
         let Self { places, processes, .. } = self;
         let Some(place) = places.get_mut(key) else { return };
+        let Stage::Unserved { socket } = &place.stage else { return };
         let Some(process) = processes.of_port(place.flow.service_port) else { return };
-        let stage = std::mem::replace(&mut place.stage, Stage::Over { socket: None });
-        let Stage::Unserved { socket } = stage else {
-            place.stage = stage;
-            return;
-        };
-        // A process that does not hear is found dead by its end.
-        let _ = process.channel.send(Message::Plug { slice: key }, &[socket.as_fd()]);
-        place.stage = Stage::Plugging { process: process.id, socket };
+        let Ok(copy) = socket.try_clone() else { return };
+        let Some(Stage::Unserved { socket }) = places.take(key) else { return };
+        places.set(key, Stage::Plugging { process: process.id, socket });
+        say(&process.channel, Message::Plug { slice: key }, &[copy.as_fd()]);
     }
 
-    fn plugged(&mut self, key: SliceKey, status: u32) {
+    /// The host hears once that a slice is plugged, or is not.
+    pub(super) fn tell_plugged(&mut self, key: SliceKey, status: u32) {
+        if self.places.tell(key) {
+            self.plugged(key, status);
+            self.places.has_told(key);
+        }
+    }
+
+    pub(super) fn plugged(&mut self, key: SliceKey, status: u32) {
         let SliceKey { slot, incarnation } = key;
         self.host.send(GuestMessage::Plugged { slot, incarnation, status });
     }
 
-    /// The slice is nobody's here any more. Its connection ends without a word.
-    fn drop_in_silence(&mut self, key: SliceKey) {
-        let Some(place) = self.places.remove(key) else { return };
-        let (socket, process) = match place.stage {
-            Stage::Running { process, socket } | Stage::Plugging { process, socket } => (Some(socket), Some(process)),
-            Stage::Unserved { socket } => (Some(socket), None),
-            Stage::Asking { asking } => (Some(asking.into_socket()), None),
-            Stage::Closing { wire } => (wire.as_fd().try_clone_to_owned().ok(), None),
-            Stage::Over { socket } => (socket, None),
-            Stage::Opening => (None, None),
-        };
-        if let Some(socket) = socket
-            && let Err(error) = escape_tcp::silence(socket.as_fd())
+    /// The slice is nobody's here any more. Its connection ends without a word. The book has it to the last, so that a successor of this agent
+    /// can do all of it once more.
+    pub(super) fn drop_in_silence(&mut self, key: SliceKey) {
+        let Some(place) = self.places.get_mut(key) else { return };
+        if let Some(socket) = place.stage.socket()
+            && let Err(error) = escape_tcp::silence(socket)
         {
             eprintln!("escape-agent: slice {key}: {error}");
         }
-        if let Some(process) = process.and_then(|id| self.processes.get(id)) {
-            let _ = process.channel.send(Message::Discard { slice: key }, &[]);
+        if let Some(process) = place.stage.phase().1.and_then(|id| self.processes.get(id)) {
+            say(&process.channel, Message::Discard { slice: key }, &[]);
         }
+        self.kept.forget(Name::Connection(key.slot));
+        self.places.remove(key);
     }
 
-    /// Takes what a process has said; an error: it is gone, or talks nonsense.
-    pub fn hear_process(&mut self, id: u64) -> Result<(), AgentError> {
-        for _ in 0..MESSAGES_PER_TURN_MAX {
-            let Some(process) = self.processes.get(id) else { return Ok(()) };
-            let channel = process.channel.clone();
-            let Some(Received { message, descriptors }) = channel.receive(false)? else { return Ok(()) };
-            match message {
-                Message::Hello { version, ports } => self.welcome(id, &channel, version, &ports)?,
-                Message::Adopt { flow } => self.adopt(id, &channel, flow, descriptors)?,
-                Message::Changed { slice } if self.serves(id, slice) => {
-                    self.host.send(GuestMessage::Changed { slot: slice.slot });
-                }
-                Message::Closing { slice, sent } if self.serves(id, slice) => self.begin_closing(slice, sent)?,
-                Message::Plugged { slice, status } => self.on_plugged(id, slice, status),
-                // Of a slice that was discarded meanwhile.
-                Message::Changed { .. } | Message::Closing { .. } => {}
-                _ => return Err(AgentError::Nonsense),
-            }
-        }
-        Ok(())
-    }
-
-    fn welcome(&mut self, id: u64, channel: &Channel, version: u32, ports: &[u16]) -> Result<(), AgentError> {
-        if version != VERSION {
-            return Err(AgentError::Nonsense);
-        }
-        let [(control, control_bytes), (arena, arena_bytes)] = &self.devices;
-        let welcome = Message::Welcome { control_bytes: *control_bytes, arena_bytes: *arena_bytes };
-        channel.send(welcome, &[control.as_fd(), arena.as_fd()])?;
-        self.processes.register(id, ports);
-        if !std::mem::replace(&mut self.ready, true) {
-            self.host.send(GuestMessage::Ready);
-        }
-        for key in self.places.keys(|place| matches!(place.stage, Stage::Unserved { .. })) {
-            self.give_to_process(key);
-        }
-        Ok(())
-    }
-
-    fn adopt(&mut self, id: u64, channel: &Channel, flow: Flow, descriptors: Vec<OwnedFd>) -> Result<(), AgentError> {
-        let place = self.places.of_flow(&flow).filter(|place| matches!(place.stage, Stage::Opening));
-        let answer = match (place, descriptors.into_iter().next()) {
-            (Some(place), Some(socket)) => {
-                place.stage = Stage::Running { process: id, socket };
-                Message::Adopted { slice: place.key }
-            }
-            _ => Message::NotAdopted { flow },
-        };
-        Ok(channel.send(answer, &[])?)
-    }
-
-    fn on_plugged(&mut self, id: u64, key: SliceKey, status: u32) {
-        let Some(place) = self.places.get_mut(key) else { return };
-        let stage = std::mem::replace(&mut place.stage, Stage::Over { socket: None });
-        match stage {
-            Stage::Plugging { process, socket } if process == id => {
-                place.stage = Stage::Running { process, socket };
-                let told = std::mem::replace(&mut place.told, true);
-                if !told {
-                    self.plugged(key, status);
-                }
-                if status != 0 {
-                    self.drop_in_silence(key);
-                    if told {
-                        let SliceKey { slot, incarnation } = key;
-                        self.host.send(GuestMessage::Poisoned { slot, incarnation, cause: REFUSED });
-                    }
-                }
-            }
-            other => place.stage = other,
-        }
-    }
-
-    fn serves(&mut self, id: u64, key: SliceKey) -> bool {
-        self.places
-            .get_mut(key)
-            .is_some_and(|place| matches!(place.stage, Stage::Running { process, .. } if process == id))
-    }
-
-    fn begin_closing(&mut self, key: SliceKey, sent: u64) -> Result<(), AgentError> {
-        let Some(place) = self.places.get_mut(key) else { return Ok(()) };
-        if let Stage::Running { socket, .. } = std::mem::replace(&mut place.stage, Stage::Over { socket: None }) {
-            (place.stage, place.since) = (Stage::Closing { wire: Wire::new(socket, sent)? }, Instant::now());
-            self.closing.push(key);
-            self.go_on_closing(key);
-        }
-        Ok(())
-    }
-
-    /// A process is gone: its slices are released, and nothing else is.
-    pub fn process_gone(&mut self, id: u64) {
-        self.processes.remove(id);
-        let of_process = |place: &Place| match place.stage {
-            Stage::Running { process, .. } | Stage::Plugging { process, .. } => process == id,
-            _ => false,
-        };
-        for key in self.places.keys(of_process) {
-            self.release(key);
-        }
-    }
-
-    /// A slice whose process has died. What it was at work on is torn; any other ends with a reset, which its client hears.
-    fn release(&mut self, key: SliceKey) {
+    /// The slice cannot go on here, nor anywhere.
+    pub(super) fn give_up(&mut self, key: SliceKey, cause: u32) {
+        self.drop_in_silence(key);
         let SliceKey { slot, incarnation } = key;
-        if !self.memory.refs().word(slot).quiescent() {
-            self.drop_in_silence(key);
-            return self.host.send(GuestMessage::Poisoned { slot, incarnation, cause: PROCESS_DIED });
-        }
-        let Some(place) = self.places.get_mut(key) else { return };
-        let stage = std::mem::replace(&mut place.stage, Stage::Over { socket: None });
-        if let Stage::Running { socket, .. } | Stage::Plugging { socket, .. } = stage {
-            // Its process had the only other descriptor: now the kernel resets the connection.
-            let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO));
-        }
-        self.publish_end(key);
+        self.host.send(GuestMessage::Poisoned { slot, incarnation, cause });
     }
 
     /// The slice's last generation: its connection is over.
@@ -368,8 +253,19 @@ impl Agent {
         // SAFETY: a reference is held, and by the slice's stage no process works on it.
         let state = unsafe { &mut *slot };
         let said = change(state);
+        #[cfg(test)]
+        super::crash::step();
         self.memory.put_ref(key.slot, || state.meta());
         Some(said)
+    }
+}
+
+/// Who has a restored connection next.
+fn stage_of_restored(tcp: &TcpState, socket: OwnedFd) -> Result<Stage, ProcessError> {
+    if tcp.is(tcp_flag::END_WRITTEN) {
+        Ok(Stage::Closing { wire: Wire::new(socket, tcp.written)? })
+    } else {
+        Ok(Stage::Unserved { socket })
     }
 }
 

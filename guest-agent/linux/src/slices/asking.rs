@@ -10,11 +10,11 @@
 use super::agent::Agent;
 use super::places::Stage;
 use super::route;
-use escape_abi::GuestMessage;
+use crate::keeping::Name;
 use escape_capsule::SliceKey;
 use escape_process::{ProcessError, TcpState};
 use escape_tcp::{Frozen, TcpCapsule, TcpError};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How often connections whose clients are asked are looked at.
@@ -26,7 +26,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Answers that are waited for. The first segment may be one that the mirror kept, from before the client had all that was under way to it;
 /// the second comes a round trip later.
 const ANSWERS: u8 = 2;
-/// Cause of a slice's end that [`GuestMessage::Poisoned`] tells: its connection could not be made once more.
+/// Cause of a slice's end that [`escape_abi::GuestMessage::Poisoned`] tells: its connection could not be made once more.
 const NOT_RESTORED: u32 = 258;
 
 /// A connection whose client was asked.
@@ -57,9 +57,16 @@ impl Asking {
         Ok(Self { socket, heard: 0, answers: 0, begun: now, asked: now })
     }
 
+    /// One that a former agent has asked: it is asked again.
+    pub fn again(socket: OwnedFd) -> Self {
+        let heard = escape_tcp::segments_heard(socket.as_fd()).unwrap_or(0);
+        let (begun, asked) = (Instant::now(), Instant::now().checked_sub(AGAIN_AFTER));
+        Self { socket, heard, answers: 0, begun, asked: asked.unwrap_or(begun) }
+    }
+
     /// The connection.
-    pub fn into_socket(self) -> OwnedFd {
-        self.socket
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Whether the client has told all that is wanted, or will not.
@@ -116,16 +123,13 @@ impl Agent {
         if !asking.is_settled() {
             return;
         }
-        let Stage::Asking { asking } = std::mem::replace(&mut place.stage, Stage::Over { socket: None }) else {
-            return;
-        };
-        let served =
-            asking.settle().map_err(ProcessError::from).and_then(|socket| self.serve_restored(key, Some(socket)));
+        let Some(Stage::Asking { asking }) = self.places.take(key) else { return };
+        // It is made once more at the same address: no second descriptor may be left of the first.
+        self.kept.forget_now(Name::Connection(key.slot));
+        let served = asking.settle().map_err(ProcessError::from).and_then(|socket| self.serve_restored(key, socket));
         if let Err(error) = served {
             eprintln!("escape-agent: slice {key} cannot go on: {error}");
-            self.places.remove(key);
-            let SliceKey { slot, incarnation } = key;
-            self.host.send(GuestMessage::Poisoned { slot, incarnation, cause: NOT_RESTORED });
+            self.give_up(key, NOT_RESTORED);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::agent::Agent;
 use super::places::Stage;
+use crate::keeping::Name;
 use escape_capsule::SliceKey;
 use escape_process::{tcp_flag, wall_us};
 use std::fs;
@@ -38,11 +39,10 @@ impl Agent {
     pub(super) fn go_on_closing(&mut self, key: SliceKey) {
         let Some(place) = self.places.get_mut(key) else { return };
         let too_long = place.since.elapsed() > CLOSING_MAX;
-        let stage = std::mem::replace(&mut place.stage, Stage::Over { socket: None });
-        let Stage::Closing { mut wire } = stage else {
-            place.stage = stage;
+        if !matches!(place.stage, Stage::Closing { .. }) {
             return;
-        };
+        }
+        let Some(Stage::Closing { mut wire }) = self.places.take(key) else { return };
         let slot = self.memory.slot(key.slot).map(|slot| slot.cast::<u8>());
         let before = self.with_ref(key, |state| {
             let before = state.tcp.published();
@@ -74,10 +74,12 @@ impl Agent {
         } else {
             Stage::Closing { wire }
         };
-        if let Some(place) = self.places.get_mut(key) {
-            place.stage = next;
-        }
+        self.places.set(key, next);
         if over {
+            if too_long {
+                // The last descriptor: now the kernel resets the connection.
+                self.kept.forget(Name::Connection(key.slot));
+            }
             self.publish_end(key);
         }
     }
@@ -96,7 +98,7 @@ impl Agent {
             if known.contains(&(place.flow.ip, place.flow.port, place.flow.service_port)) {
                 continue; // Its process is slow to accept it.
             }
-            place.stage = Stage::Over { socket: None };
+            self.places.set(key, Stage::Over { socket: None });
             self.publish_end(key);
         }
     }

@@ -85,6 +85,8 @@ impl Host {
 
     /// Sends a message, behind those that wait for room. The host is told by [`Self::announce`].
     pub fn send(&mut self, message: GuestMessage) {
+        #[cfg(test)]
+        super::crash::step();
         self.unannounced = true;
         self.send_waiting();
         if !self.waiting.is_empty() || !self.outgoing.send(message) {

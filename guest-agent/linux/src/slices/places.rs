@@ -1,12 +1,13 @@
 //! Slots: which may be given to new slices, and what is in those that are taken.
 
 use super::asking::Asking;
+use super::book::{Book, Phase, Record};
 use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::message::Flow;
 use escape_capsule::SliceKey;
 use escape_process::Wire;
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 /// How far a slice is, for the agent.
@@ -50,6 +51,34 @@ pub enum Stage {
     },
 }
 
+impl Stage {
+    /// Its name, and its process.
+    pub const fn phase(&self) -> (Phase, Option<u64>) {
+        match self {
+            Self::Opening => (Phase::Opening, None),
+            Self::Running { process, .. } => (Phase::Running, Some(*process)),
+            Self::Plugging { process, .. } => (Phase::Plugging, Some(*process)),
+            Self::Asking { .. } => (Phase::Asking, None),
+            Self::Unserved { .. } => (Phase::Unserved, None),
+            Self::Closing { .. } => (Phase::Closing, None),
+            Self::Over { .. } => (Phase::Over, None),
+        }
+    }
+
+    /// The agent's descriptor of its connection.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Opening | Self::Over { socket: None } => None,
+            Self::Running { socket, .. }
+            | Self::Plugging { socket, .. }
+            | Self::Unserved { socket }
+            | Self::Over { socket: Some(socket) } => Some(socket.as_fd()),
+            Self::Asking { asking } => Some(asking.socket()),
+            Self::Closing { wire } => Some(wire.as_fd()),
+        }
+    }
+}
+
 /// A slice of this guest.
 #[derive(Debug)]
 pub struct Place {
@@ -65,32 +94,33 @@ pub struct Place {
     pub since: Instant,
 }
 
-/// All slots of the arena.
+/// All slots of the arena. Every change is in the book before it is acted upon.
 #[derive(Debug)]
 pub struct Places {
     by_slot: Vec<Option<Place>>,
     by_flow: HashMap<Flow, u32>,
-    /// Generation of the lease that a slot is of, if this guest has it.
-    leased: Vec<Option<u32>>,
     free: VecDeque<u32>,
-    /// Slices made so far: no two have the same incarnation of a slot.
-    made: u32,
+    /// What outlives the agent.
+    pub book: Book,
 }
 
 impl Places {
-    /// No slot is leased.
-    pub fn new(n_slots: u32) -> Self {
-        let n = n_slots as usize;
+    /// No slice; leases and free slots are those of the book.
+    pub fn new(book: Book) -> Self {
+        let n = book.n_slots();
+        let free =
+            (0..n).filter(|slot| book.lease(*slot).is_some() && book.record(*slot).phase == Phase::Free).collect();
         let mut by_slot = Vec::new();
-        by_slot.resize_with(n, || None);
-        Self { by_slot, by_flow: HashMap::new(), leased: vec![None; n], free: VecDeque::new(), made: 0 }
+        by_slot.resize_with(n as usize, || None);
+        Self { by_slot, by_flow: HashMap::new(), free, book }
     }
 
     /// These slots may be given to new slices.
     pub fn lease(&mut self, first_slot: u32, generation: u32) {
-        for slot in first_slot..first_slot.saturating_add(LEASE_SLOTS) {
-            let Some(entry) = self.leased.get_mut(slot as usize) else { return };
-            if entry.replace(generation).is_none() && self.at(slot).is_none() {
+        for slot in first_slot..first_slot.saturating_add(LEASE_SLOTS).min(self.book.n_slots()) {
+            let is_new = self.book.lease(slot).is_none();
+            self.book.set_lease(slot, generation);
+            if is_new && self.at(slot).is_none() {
                 self.free.push_back(slot);
             }
         }
@@ -102,10 +132,12 @@ impl Places {
             return None;
         }
         let slot = self.free.pop_front()?;
-        let generation = self.leased.get(slot as usize).copied().flatten()?;
-        self.made += 1;
-        let key = SliceKey { slot, incarnation: u64::from(generation) << 32 | u64::from(self.made) };
-        self.insert(Place { key, flow, stage: Stage::Opening, told: true, since: Instant::now() });
+        let generation = self.book.lease(slot)?;
+        // No two slices have the same incarnation of a slot.
+        let made = self.book.made().checked_add(1)?;
+        self.book.set_made(made);
+        let key = SliceKey { slot, incarnation: u64::from(generation) << 32 | u64::from(made) };
+        self.put(Place { key, flow, stage: Stage::Opening, told: true, since: Instant::now() });
         Some(key)
     }
 
@@ -114,17 +146,43 @@ impl Places {
         self.at(key.slot).is_none() && !self.by_flow.contains_key(flow)
     }
 
-    /// A slice from elsewhere is in its slot; the caller has asked [`Self::has_room_for`].
+    /// A slice is in its slot; the caller has asked [`Self::has_room_for`].
     pub fn put(&mut self, place: Place) {
         let slot = place.key.slot;
         self.free.retain(|free| *free != slot);
-        self.insert(place);
+        if let Some(entry) = self.by_slot.get_mut(slot as usize) {
+            self.by_flow.insert(place.flow, slot);
+            let place = entry.insert(place);
+            note(&self.book, place);
+        }
     }
 
-    fn insert(&mut self, place: Place) {
-        if let Some(entry) = self.by_slot.get_mut(place.key.slot as usize) {
-            self.by_flow.insert(place.flow, place.key.slot);
-            *entry = Some(place);
+    /// A slice is so far now.
+    pub fn set(&mut self, key: SliceKey, stage: Stage) {
+        let Some(place) = self.by_slot.get_mut(key.slot as usize).and_then(Option::as_mut) else { return };
+        if place.key == key {
+            place.stage = stage;
+            note(&self.book, place);
+        }
+    }
+
+    /// Takes a slice's stage out, to be [`Self::set`] at once; the book keeps it until then.
+    pub fn take(&mut self, key: SliceKey) -> Option<Stage> {
+        let place = self.get_mut(key)?;
+        Some(std::mem::replace(&mut place.stage, Stage::Over { socket: None }))
+    }
+
+    /// The host is about to hear that the slice is plugged; true: it has not heard so before.
+    pub fn tell(&mut self, key: SliceKey) -> bool {
+        let Some(place) = self.by_slot.get_mut(key.slot as usize).and_then(Option::as_mut) else { return false };
+        place.key == key && !std::mem::replace(&mut place.told, true)
+    }
+
+    /// It has heard.
+    pub fn has_told(&mut self, key: SliceKey) {
+        let Self { by_slot, book, .. } = self;
+        if let Some(place) = by_slot.get(key.slot as usize).and_then(Option::as_ref).filter(|place| place.key == key) {
+            note(book, place);
         }
     }
 
@@ -149,13 +207,17 @@ impl Places {
         let entry = self.by_slot.get_mut(key.slot as usize)?;
         let place = entry.take_if(|place| place.key == key)?;
         self.by_flow.remove(&place.flow);
+        self.book.clear(key.slot, Phase::Gone);
         Some(place)
     }
 
     /// The host has let a slot go.
     pub fn free(&mut self, slot: u32) {
-        let is_leased = self.leased.get(slot as usize).is_some_and(Option::is_some);
-        if is_leased && self.at(slot).is_none() && !self.free.contains(&slot) {
+        if slot >= self.book.n_slots() || self.at(slot).is_some() {
+            return;
+        }
+        self.book.clear(slot, Phase::Free);
+        if self.book.lease(slot).is_some() && !self.free.contains(&slot) {
             self.free.push_back(slot);
         }
     }
@@ -177,6 +239,11 @@ impl Places {
     }
 }
 
+fn note(book: &Book, place: &Place) {
+    let (phase, process) = place.stage.phase();
+    book.write(&Record { phase, told: place.told, key: place.key, flow: place.flow, process: process.unwrap_or(0) });
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -188,7 +255,7 @@ mod tests {
 
     #[test]
     fn slots_come_from_leases_and_no_name_is_used_twice() {
-        let mut places = Places::new(128);
+        let mut places = Places::new(Book::new(128).unwrap());
         assert_eq!(places.allocate(flow(1)), None);
         places.lease(64, 7);
         places.lease(64, 7);

@@ -1,9 +1,17 @@
 //! The processes that serve slices.
 
-use escape_process::Channel;
+use escape_process::{Channel, Message};
+use std::os::fd::BorrowedFd;
 
 /// Processes of one guest.
 pub const PROCESSES_MAX: usize = 64;
+
+/// Tells a process. One that does not hear is found dead by its end.
+pub fn say(process: &Channel, message: Message, descriptors: &[BorrowedFd<'_>]) {
+    #[cfg(test)]
+    super::crash::step();
+    let _ = process.send(message, descriptors);
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -32,6 +40,17 @@ impl Processes {
         self.next_id += 1;
         self.all.push(Process { id: self.next_id, channel, ports: Vec::new() });
         Some(self.next_id)
+    }
+
+    /// One that a former agent has served.
+    pub fn restore(&mut self, process: Process) {
+        self.next_id = self.next_id.max(process.id);
+        self.all.push(process);
+    }
+
+    /// A former agent has used this number.
+    pub fn has_used(&mut self, id: u64) {
+        self.next_id = self.next_id.max(id);
     }
 
     /// One of them.

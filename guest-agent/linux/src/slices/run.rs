@@ -7,6 +7,7 @@ use super::host::{Doorbell, Host};
 use super::route;
 use super::words::Words;
 use crate::error::AgentError;
+use crate::keeping::{Kept, Name};
 use crate::vsock;
 use escape_abi::layout::{ARENA_BASE, CONTROL_BASE};
 use escape_abi::wake::WAKE_PORT;
@@ -41,11 +42,11 @@ fn words() -> Option<Words> {
     Words::of(&fs::read_to_string("/proc/cmdline").unwrap_or_default())
 }
 
-/// Serves host and processes, for ever.
+/// Serves host and processes, for ever; goes on with what a former agent has left.
 ///
 /// # Errors
 /// Something that a cell's guest must have is missing.
-pub fn run() -> Result<(), AgentError> {
+pub fn run(kept: Kept) -> Result<(), AgentError> {
     let words = words().ok_or(AgentError::NoCell)?;
     for (setting, value) in SETTINGS {
         fs::write(setting, value).map_err(|source| AgentError::Setting { setting, source })?;
@@ -59,9 +60,14 @@ pub fn run() -> Result<(), AgentError> {
         device.as_fd().try_clone_to_owned().map_err(escape_process::ProcessError::call("dup"))
     };
     let devices = [(copy(&control)?, size(control.bytes())), (copy(&arena)?, size(arena.bytes()))];
-    let listener = listen(Path::new(SOCKET_PATH))?;
-    println!("escape-agent: node {}, {} slots, processes at {SOCKET_PATH}", words.node, memory.n_slots());
-    AgentLoop::new(Agent::new(memory, host, devices, words.ip.octets()), listener).run()
+    let (agent, listener) = Agent::begin(memory, host, devices, words.ip.octets(), kept)?;
+    let found = agent.places.iter().count();
+    println!(
+        "escape-agent: node {}, {} slots, {found} slices, processes at {SOCKET_PATH}",
+        words.node,
+        memory.n_slots()
+    );
+    AgentLoop::begin(agent, listener, Path::new(SOCKET_PATH))?.run()
 }
 
 /// The agent and what it waits for.
@@ -74,9 +80,14 @@ pub struct AgentLoop {
 }
 
 impl AgentLoop {
-    /// An agent whose processes call at this listener.
-    pub fn new(agent: Agent, listener: OwnedFd) -> Self {
-        Self { agent, listener, waker: None, looked: Instant::now() }
+    /// An agent whose processes call at this listener of a former agent's, or at a new one there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn begin(mut agent: Agent, listener: Option<OwnedFd>, path: &Path) -> Result<Self, AgentError> {
+        let listener = listener.map_or_else(|| listen(path), Ok)?;
+        agent.kept.keep(Name::Listener, [0; 4], listener.as_fd());
+        Ok(Self { agent, listener, waker: None, looked: Instant::now() })
     }
 
     /// Serves for ever.
@@ -133,7 +144,7 @@ impl AgentLoop {
         }
         while let Ok(process) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) {
             // One too many hears its end.
-            self.agent.processes.add(Channel::of(process));
+            self.agent.add_process(Channel::of(process));
         }
         Ok(())
     }

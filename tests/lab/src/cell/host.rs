@@ -45,6 +45,11 @@ impl CellHost {
         self.process.said("guest ready")
     }
 
+    /// Agents of its guests that have ended and were followed by others.
+    pub fn agents_ended(&self) -> usize {
+        self.process.said("is started again")
+    }
+
     /// Its process.
     pub const fn process(&self) -> &Process {
         &self.process

@@ -1,4 +1,5 @@
-//! Known servers in the cell's guests: the host of most of their sessions dies, in the middle of downloads.
+//! Known servers in the cell's guests: the host of most of their sessions dies, in the middle of downloads. All the time the guests' agents are
+//! killed.
 
 use super::clients::{HTTP, STREAM, Session, begin_curl};
 use super::scenario::Lab;
@@ -59,6 +60,9 @@ impl Lab<'_> {
             sessions.len(),
             longest.as_secs_f64()
         ));
+        let ended: usize = self.hosts.values().map(super::host::CellHost::agents_ended).sum();
+        ensure!(ended > 0, "no agent of the host that is left was killed");
+        self.steps.passed(&format!("the agent of the guest that is left was killed {ended} times meanwhile"));
         Ok(())
     }
 }

@@ -42,6 +42,9 @@ http {
 }
 ";
 
+/// A service that ends the agent again and again. Its keeper is of the same name, and not the agent.
+const END_OF_AGENTS: &str = "while sleep 4; do for p in $(pidof escape-agent); do xargs -0 < /proc/$p/cmdline | grep -q serve && kill -9 $p; done; done";
+
 impl Servers<'_> {
     /// Makes the image below `directory`, with `escape image build`; where it is.
     pub fn image(&self, escape: &Path, directory: &Path) -> Result<PathBuf> {
@@ -70,7 +73,8 @@ impl Servers<'_> {
         let text = format!(
             "kernel = \"guest/vmlinuz\"\ninitrd = \"guest/initrd.cpio\"\n\n[build]\ninit = {init:?}\npackages = {PACKAGES:?}\nfiles = [{files}]\n\
              services = [\"exec lighttpd -D -f /etc/lighttpd.conf\", \
-             \"LD_PRELOAD=/lib/libescape_preload.so ESCAPE_PORTS=$ESCAPE_STREAM exec /usr/sbin/nginx -c /etc/nginx.conf\"]\n"
+             \"LD_PRELOAD=/lib/libescape_preload.so ESCAPE_PORTS=$ESCAPE_STREAM exec /usr/sbin/nginx -c /etc/nginx.conf\", \
+             {END_OF_AGENTS:?}]\n"
         );
         std::fs::write(&file, text).context("the image file")?;
         let built = Command::new(escape).args(["image", "build"]).arg(&file).output().context("escape image build")?;
