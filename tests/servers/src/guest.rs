@@ -1,13 +1,13 @@
 //! A guest of a cell, as far as its agent and its processes can tell.
 
 use crate::{Ears, LIMIT, N_SLOTS, PORT};
-use escape_abi::layout::SLOT_SIZE;
+use escape_abi::layout::{LEASE_SLOTS, SLOT_SIZE};
 use escape_abi::message::Flow;
 use escape_abi::{GuestMessage, HostMessage, SlotWord};
-use escape_agent::slices::{Agent, AgentLoop, Doorbell, Host};
+use escape_agent::keeping::{Keeper, Kept};
+use escape_agent::slices::{Agent, AgentLoop, Devices, Doorbell, Host};
 use escape_capsule::SliceKey;
-use escape_process::SliceMemory;
-use escape_process::channel::listen;
+use escape_process::{Channel, SliceMemory};
 use escape_vmm::control::Control;
 use escape_vmm::interrupts::Interrupt;
 use escape_vmm::memory::{Arena, ControlPages, SlotMemory, SlotTable};
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -27,8 +28,8 @@ pub struct Guest {
     /// Slot words, metadata and memory.
     pub slots: SlotTable,
     socket: PathBuf,
-    stop: Arc<AtomicBool>,
-    agent: Option<std::thread::JoinHandle<()>>,
+    /// None while it is exchanged.
+    agent: Option<Seat>,
     said: Vec<GuestMessage>,
 }
 
@@ -41,10 +42,16 @@ fn file_of(address: u64, bytes: u64) -> File {
 impl Guest {
     /// With its first lease.
     pub fn new(directory: &Path, name: &str) -> Self {
-        let (pages, arena) = (Arc::new(ControlPages::new(N_SLOTS).unwrap()), Arc::new(Arena::new(N_SLOTS).unwrap()));
-        arena.set_leased(0);
+        Self::with_slots(directory, name, N_SLOTS)
+    }
+
+    /// With so many slots, of which the first lease is its own.
+    pub fn with_slots(directory: &Path, name: &str, n_slots: u32) -> Self {
+        let (pages, arena) = (Arc::new(ControlPages::new(n_slots).unwrap()), Arc::new(Arena::new(n_slots).unwrap()));
+        let n_leases = n_slots / LEASE_SLOTS;
+        (0..n_leases).for_each(|lease| arena.set_leased(lease));
         let control_at = (pages.mapping().host_address(), pages.layout().bytes);
-        let arena_at = (arena.lease_host_address(0), Arena::lease_bytes());
+        let arena_at = (arena.lease_host_address(0), Arena::lease_bytes() * u64::from(n_leases));
         // The library's promise is that this memory stays.
         std::mem::forget((Arc::clone(&pages), Arc::clone(&arena)));
         let device = |(at, bytes)| (OwnedFd::from(file_of(at, bytes)), bytes);
@@ -55,18 +62,9 @@ impl Guest {
         let doorbell = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
         let host = Control::new(Arc::clone(&pages), Interrupt::new().unwrap(), doorbell);
         let socket = directory.join(format!("{name}.sock"));
-        let listener = listen(&socket).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let agent = std::thread::spawn(move || {
-            let agent = Agent::new(memory, Host::of(&memory, Doorbell::None).unwrap(), devices, [127, 0, 0, 1]);
-            let mut agent = AgentLoop::new(agent, listener);
-            while !stopped.load(Ordering::Relaxed) {
-                agent.turn(Duration::from_millis(2)).unwrap();
-            }
-        });
+        let agent = Seat::begin(memory, devices, socket.clone(), Keeper::default());
         let slots = SlotTable::new(pages, arena);
-        let mut guest = Self { host, slots, socket, stop, agent: Some(agent), said: Vec::new() };
+        let mut guest = Self { host, slots, socket, agent: Some(agent), said: Vec::new() };
         guest.tell(HostMessage::Lease { first_slot: 0, generation: 3 });
         guest
     }
@@ -89,6 +87,17 @@ impl Guest {
             assert!(begun.elapsed() < LIMIT, "not said: {:?}", self.said);
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// The agent ends, and another takes over; its processes do not notice.
+    pub fn restart_agent(&mut self) {
+        let (memory, devices, socket, keeper) = self.agent.take().unwrap().end();
+        self.agent = Some(Seat::begin(memory, devices, socket, keeper));
+    }
+
+    /// Its memory, for processes that are threads of the test.
+    pub fn memory(&self) -> SliceMemory {
+        self.agent.as_ref().unwrap().memory
     }
 
     /// Where its processes find the agent.
@@ -159,10 +168,50 @@ pub struct Slice {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        self.agent.take().map(Seat::end);
+    }
+}
+
+/// An agent and its keeper, which run.
+struct Seat {
+    memory: SliceMemory,
+    devices: Devices,
+    socket: PathBuf,
+    stop: Arc<AtomicBool>,
+    agent: JoinHandle<()>,
+    keeper: JoinHandle<Keeper>,
+}
+
+impl Seat {
+    /// An agent that goes on with what the keeper has.
+    fn begin(memory: SliceMemory, devices: Devices, socket: PathBuf, mut keeper: Keeper) -> Self {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let keeper = std::thread::spawn(move || {
+            keeper.serve(&ours);
+            keeper
+        });
+        let copies = devices.each_ref().map(|(device, bytes)| (device.try_clone().unwrap(), *bytes));
+        let (stop, path) = (Arc::new(AtomicBool::new(false)), socket.clone());
+        let (stopped, (listens, listening)) = (Arc::clone(&stop), std::sync::mpsc::channel());
+        let agent = std::thread::spawn(move || {
+            let host = Host::of(&memory, Doorbell::None).unwrap();
+            let begun = Agent::begin(memory, host, copies, [127, 0, 0, 1], Kept::by(theirs).unwrap());
+            let (agent, listener) = begun.unwrap();
+            let mut agent = AgentLoop::begin(agent, listener, &path).unwrap();
+            listens.send(()).unwrap();
+            while !stopped.load(Ordering::Relaxed) {
+                agent.turn(Duration::from_millis(2)).unwrap();
+            }
+        });
+        listening.recv_timeout(LIMIT).unwrap();
+        Self { memory, devices, socket, stop, agent, keeper }
+    }
+
+    /// The agent is gone, with all its descriptors.
+    fn end(self) -> (SliceMemory, Devices, PathBuf, Keeper) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(agent) = self.agent.take() {
-            let _ = agent.join();
-        }
+        let _ = self.agent.join();
+        (self.memory, self.devices, self.socket, self.keeper.join().unwrap_or_default())
     }
 }
 
