@@ -21,6 +21,8 @@ const STATES: [&str; 12] = [
     "over (CLOSING)",
     "being opened (NEW-SYN-RECEIVED)",
 ];
+/// The kernel holds no larger segment (`GSO_MAX_SIZE`, include/linux/netdevice.h).
+const SEGMENT_BYTES_MAX: usize = 1 << 19;
 /// Bits of `tcpi_options`.
 const HAS_TIMESTAMPS: u8 = 1;
 const HAS_SACK: u8 = 2;
@@ -104,6 +106,19 @@ fn queue(socket: std::os::fd::BorrowedFd<'_>, queue: Queue, bytes: usize) -> Res
         return Err(TcpError::TooMuch { queue: name, bytes, max: QUEUE_BYTES_MAX });
     }
     socket::choose(socket, queue)?;
-    let (sequence, content) = (socket::sequence(socket)?, socket::peek(socket, bytes)?);
+    let sequence = socket::sequence(socket)?;
+    let (mut content, held) = socket::peek(socket, bytes)?;
+    if let Some(acknowledged) = held.checked_sub(bytes).filter(|more| *more > 0) {
+        // A segment that the peer has in part is held whole: what the queue begins with is older than what is not acknowledged. (The kernel
+        // says how much it holds, also when there is less room for it: net/ipv4/tcp.c, tcp_peek_sndq.)
+        if acknowledged > SEGMENT_BYTES_MAX {
+            return Err(TcpError::NotAtRest { queue: name });
+        }
+        let (all, held) = socket::peek(socket, held)?;
+        if held != bytes + acknowledged || all.len() != held {
+            return Err(TcpError::NotAtRest { queue: name });
+        }
+        content = all.get(acknowledged..).unwrap_or_default().to_vec();
+    }
     if content.len() == bytes { Ok((sequence, content)) } else { Err(TcpError::NotAtRest { queue: name }) }
 }

@@ -202,17 +202,18 @@ pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> Result<(usize, usize), T
     Ok((outstanding(socket)?, waiting(socket, SIOCOUTQNSD, "SIOCOUTQNSD")?))
 }
 
-/// The first bytes of the chosen queue, which stay there; fewer than wanted if there are fewer.
-pub(crate) fn peek(socket: BorrowedFd<'_>, bytes: usize) -> Result<Vec<u8>, TcpError> {
+/// The first bytes of the chosen queue, which stay there, fewer than wanted if there are fewer; and how many the kernel has there.
+pub(crate) fn peek(socket: BorrowedFd<'_>, bytes: usize) -> Result<(Vec<u8>, usize), TcpError> {
     let mut content = vec![0u8; bytes];
+    let mut held = 0;
     if bytes > 0 {
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         // SAFETY: the kernel writes at most `bytes` bytes, of which the buffer has so many.
         let got = unsafe { libc::recv(socket.as_raw_fd(), content.as_mut_ptr().cast(), bytes, flags) };
-        let got = usize::try_from(got).map_err(|_| TcpError::call("recv")(io::Error::last_os_error()))?;
-        content.truncate(got);
+        held = usize::try_from(got).map_err(|_| TcpError::call("recv")(io::Error::last_os_error()))?;
+        content.truncate(held);
     }
-    Ok(content)
+    Ok((content, held))
 }
 
 /// Puts bytes into the chosen queue; how many it took.
