@@ -12,6 +12,7 @@ use escape_vmm::control::Control;
 use escape_vmm::interrupts::Interrupt;
 use escape_vmm::memory::{Arena, ControlPages, SlotMemory, SlotTable};
 use std::fs::File;
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,16 @@ impl Guest {
         let GuestMessage::Bind { slot, incarnation, .. } = bound else { panic!("{bound:?}") };
         server.signal(libc::SIGCONT);
         (client, SliceKey { slot, incarnation })
+    }
+
+    /// A client says something that is no whole request; its server has read it when this returns.
+    pub fn hear_part(&self, client: &mut TcpStream, key: SliceKey, part: &str) {
+        let read = || self.slots.meta(key.slot).unwrap().numbers[0].rcv_nxt;
+        let (before, begun) = (read(), Instant::now());
+        client.write_all(part.as_bytes()).unwrap();
+        while read() == before {
+            assert!(begun.elapsed() < LIMIT, "the server reads nothing");
+        }
     }
 
     /// The machine is gone: its kernel is silent, its server ends. What the slice was, at rest.

@@ -102,6 +102,10 @@ impl Agent {
     pub(super) fn plug(&mut self, key: SliceKey) {
         if let Err(error) = self.restore(key) {
             eprintln!("escape-agent: slice {key} cannot be plugged: {error}");
+            if self.places.at(key.slot).is_none() {
+                // It may have been made before that failed.
+                self.kept.forget(Name::Connection(key.slot));
+            }
             self.plugged(key, refusal::BAD_HEADER);
         }
     }

@@ -126,7 +126,7 @@ impl Agent {
         Ok(())
     }
 
-    /// A process has called; false: there are too many.
+    /// A process has called; its number here. `None`: there are too many.
     pub fn add_process(&mut self, channel: Channel) -> Option<u64> {
         let id = self.processes.add(channel)?;
         if let Some(process) = self.processes.get(id) {
