@@ -137,7 +137,7 @@ impl Places {
         let made = self.book.made().checked_add(1)?;
         self.book.set_made(made);
         let key = SliceKey { slot, incarnation: u64::from(generation) << 32 | u64::from(made) };
-        self.put(Place { key, flow, stage: Stage::Opening, told: true, since: Instant::now() });
+        self.insert(Place { key, flow, stage: Stage::Opening, told: true, since: Instant::now() });
         Some(key)
     }
 
@@ -146,12 +146,17 @@ impl Places {
         self.at(key.slot).is_none() && !self.by_flow.contains_key(flow)
     }
 
-    /// A slice is in its slot; the caller has asked [`Self::has_room_for`].
+    /// A slice from elsewhere is in its slot; the caller has asked [`Self::has_room_for`].
     pub fn put(&mut self, place: Place) {
         let slot = place.key.slot;
         self.free.retain(|free| *free != slot);
-        if let Some(entry) = self.by_slot.get_mut(slot as usize) {
-            self.by_flow.insert(place.flow, slot);
+        self.insert(place);
+    }
+
+    /// A slice is in a slot that is not free.
+    pub fn insert(&mut self, place: Place) {
+        if let Some(entry) = self.by_slot.get_mut(place.key.slot as usize) {
+            self.by_flow.insert(place.flow, place.key.slot);
             let place = entry.insert(place);
             note(&self.book, place);
         }

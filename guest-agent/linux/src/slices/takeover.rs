@@ -127,7 +127,7 @@ impl Agent {
             eprintln!("escape-agent: slice {key}: {error}");
             Stage::Over { socket }
         });
-        self.places.put(Place { key, flow, stage, told, since: Instant::now() });
+        self.places.insert(Place { key, flow, stage, told, since: Instant::now() });
         if is_lost && phase == Phase::Opening {
             // The host has not heard of it.
             self.places.remove(key);
