@@ -99,6 +99,8 @@ pub mod refusal {
     pub const BAD_HEADER: u32 = 2;
     /// The flow or the slot is taken by a slice that already runs here.
     pub const BUSY: u32 = 3;
+    /// Its process may not have another descriptor.
+    pub const NO_DESCRIPTOR: u32 = 4;
 }
 
 /// Host → guest.

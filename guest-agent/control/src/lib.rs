@@ -86,6 +86,17 @@ impl HostRing {
         self.header.host_tail.0.load(Ordering::Acquire) != self.head
     }
 
+    /// The message that so many others stand before, without taking it; `None`: there is none, or it is of an unknown kind.
+    pub fn peek(&self, before: u32) -> Option<HostMessage> {
+        let waiting = self.header.host_tail.0.load(Ordering::Acquire).wrapping_sub(self.head);
+        if before >= waiting.min(RING_ENTRIES) {
+            return None;
+        }
+        let at = (self.head.wrapping_add(before) % RING_ENTRIES) as usize;
+        // SAFETY: as in `receive`.
+        unsafe { self.entries.add(at).read_volatile() }.host_message()
+    }
+
     /// The next message. Entries of unknown kinds are counted and skipped.
     pub fn receive(&mut self) -> Option<HostMessage> {
         while self.has_entries() {
@@ -210,8 +221,10 @@ mod tests {
             // SAFETY: inside the pages.
             unsafe { entries.add(at).write_volatile(entry) };
         }
-        assert_eq!(ring.receive(), None, "not published yet");
+        assert_eq!((ring.receive(), ring.peek(0)), (None, None), "not published yet");
         header.host_tail.0.store(2, Ordering::Release);
+        let seen = [0, 1, 2, RING_ENTRIES, u32::MAX].map(|before| ring.peek(before));
+        assert_eq!(seen, [None, Some(plug), None, None, None], "looked at, not taken");
         assert_eq!(ring.receive(), Some(plug));
         assert_eq!(ring.receive(), None);
         assert_eq!((ring.unknown(), header.host_head.0.load(Ordering::Acquire)), (1, 2));

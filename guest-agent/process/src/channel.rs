@@ -17,11 +17,13 @@ use std::time::Duration;
 /// Where the agent listens.
 pub const SOCKET_PATH: &str = "/run/escape-agent.sock";
 /// Of these messages.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Ports that one process may serve.
 pub const PORTS_MAX: usize = 4;
 /// Descriptors that come with one message.
-pub const DESCRIPTORS_MAX: usize = 2;
+pub const DESCRIPTORS_MAX: usize = 12;
+/// Slices that one message is about.
+pub const SLICES_MAX: usize = 4;
 /// Bytes of a message.
 const BYTES: usize = 64;
 /// A message as it goes over the socket.
@@ -71,17 +73,15 @@ pub enum Message {
         /// Bytes of its output that the kernel has.
         sent: u64,
     },
-    /// Agent → process, with the connection: the slice runs here from now on.
+    /// Agent → process, with their connections in the same order: these slices run here from now on.
     Plug {
-        /// The slice.
-        slice: SliceKey,
+        /// The slices.
+        slices: [Option<SliceKey>; SLICES_MAX],
     },
-    /// Process → agent: it has taken it, or (another status than 0) not.
+    /// Process → agent: it has taken them, or (another status than 0) not.
     Plugged {
-        /// The slice.
-        slice: SliceKey,
-        /// 0, or why not ([`escape_abi::message::refusal`]).
-        status: u32,
+        /// Each slice, with 0 or why not ([`escape_abi::message::refusal`]).
+        slices: [Option<(SliceKey, u16)>; SLICES_MAX],
     },
     /// Agent → process: forget the slice in silence.
     Discard {
@@ -110,8 +110,8 @@ impl Message {
             Self::NotAdopted { flow } => of_flow(5, flow),
             Self::Changed { slice } => of_slice(6, slice, 0),
             Self::Closing { slice, sent } => of_slice(7, slice, sent),
-            Self::Plug { slice } => of_slice(8, slice, 0),
-            Self::Plugged { slice, status } => of_slice(9, slice, status.into()),
+            Self::Plug { slices } => of_slices(8, slices.map(|slice| slice.map(|slice| (slice, 0)))),
+            Self::Plugged { slices } => of_slices(9, slices),
             Self::Discard { slice } => of_slice(10, slice, 0),
         }
     }
@@ -133,12 +133,33 @@ impl Message {
             5 => Self::NotAdopted { flow: flow()? },
             6 => Self::Changed { slice: slice()? },
             7 => Self::Closing { slice: slice()?, sent: c },
-            8 => Self::Plug { slice: slice()? },
-            9 => Self::Plugged { slice: slice()?, status: u32::try_from(c).ok()? },
+            8 => Self::Plug { slices: slices_of(words).map(|slice| slice.map(|(slice, _)| slice)) },
+            9 => Self::Plugged { slices: slices_of(words) },
             10 => Self::Discard { slice: slice()? },
             _ => return None,
         })
     }
+}
+
+/// In place of a slot: no slice.
+const NO_SLOT: u32 = u32::MAX;
+
+/// Four slices in eight words: kind, incarnations, slots two by two, statuses.
+fn of_slices(kind: u64, slices: [Option<(SliceKey, u16)>; SLICES_MAX]) -> Words {
+    let [a, b, c, d] = slices.map(|slice| slice.map_or(0, |(slice, _)| slice.incarnation));
+    let [e, f, g, h] = slices.map(|slice| u64::from(slice.map_or(NO_SLOT, |(slice, _)| slice.slot)));
+    let statuses = slices.map(|slice| u64::from(slice.map_or(0, |(_, status)| status)));
+    let statuses = statuses.into_iter().rev().fold(0, |all, status| all << 16 | status);
+    [kind, a, b, c, d, e | f << 32, g | h << 32, statuses]
+}
+
+fn slices_of([_, a, b, c, d, ef, gh, statuses]: Words) -> [Option<(SliceKey, u16)>; SLICES_MAX] {
+    let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
+    let mut statuses = (0..).map(|at| (statuses >> (16 * at)) as u16);
+    [(a, low(ef)), (b, high(ef)), (c, low(gh)), (d, high(gh))].map(|(incarnation, slot)| {
+        let status = statuses.next().unwrap_or(0);
+        (slot != NO_SLOT).then_some((SliceKey { slot, incarnation }, status))
+    })
 }
 
 /// What came.
@@ -297,6 +318,7 @@ mod tests {
     fn every_message_survives_the_socket() {
         let (a, b) = Channel::pair().unwrap();
         let slice = SliceKey { slot: 77, incarnation: 5 << 32 | 9 };
+        let other = SliceKey { slot: u32::MAX - 1, incarnation: u64::MAX };
         let flow = Flow { ip: [10, 1, 2, 3], port: 40_000, service_port: 80 };
         for message in [
             Message::Hello { version: VERSION, ports: [80, 9000, 0, u16::MAX] },
@@ -306,8 +328,9 @@ mod tests {
             Message::NotAdopted { flow },
             Message::Changed { slice },
             Message::Closing { slice, sent: 1 << 40 },
-            Message::Plug { slice },
-            Message::Plugged { slice, status: 3 },
+            Message::Plug { slices: [Some(slice), None, None, Some(other)] },
+            Message::Plugged { slices: [Some((slice, 3)), Some((other, u16::MAX)), Some((slice, 0)), None] },
+            Message::Plugged { slices: [None; SLICES_MAX] },
             Message::Discard { slice },
         ] {
             a.send(message, &[]).unwrap();

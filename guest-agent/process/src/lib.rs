@@ -9,6 +9,7 @@
 //! The connection's TCP state is the kernel's. What a capsule of it needs lies in the slice too ([`slot`]): numbers and options, input that the
 //! program has not consumed, output that the client has not acknowledged.
 
+mod bell;
 pub mod channel;
 mod connection;
 mod devices;

@@ -1,6 +1,7 @@
 //! A process that serves slices.
 
-use crate::channel::{Channel, Message, PORTS_MAX, Received, SOCKET_PATH, VERSION};
+use crate::bell::Bell;
+use crate::channel::{Channel, Message, PORTS_MAX, Received, SLICES_MAX, SOCKET_PATH, VERSION};
 use crate::connection::Connection;
 use crate::devices::Device;
 use crate::{ProcessError, SliceMemory};
@@ -35,8 +36,12 @@ fn agent_socket() -> PathBuf {
 pub struct Service {
     agent: Channel,
     memory: SliceMemory,
+    /// Rings while there is something in `waiting` or `taken`.
+    bell: Bell,
     /// What came while an answer was waited for. Bounded by the slots of the arena.
     waiting: VecDeque<Received>,
+    /// Slices that came with the last message, and were not told yet. At most [`SLICES_MAX`].
+    taken: VecDeque<Connection>,
     /// Slices that came from elsewhere: slot and incarnation. An agent that took over from another may give them once more.
     plugged: HashMap<u32, u64>,
 }
@@ -57,7 +62,7 @@ impl Service {
     pub fn register_at(path: &Path, ports: &[u16]) -> Result<Self, ProcessError> {
         let agent = Channel::connect(path)?;
         let (memory, agent) = hello(agent, ports, |control, arena| SliceMemory::map(&control, &arena))?;
-        Ok(Self { agent, memory, waiting: VecDeque::new(), plugged: HashMap::new() })
+        Self::of(agent, memory)
     }
 
     /// The same over a connected channel, with memory that is mapped already: for tests.
@@ -66,7 +71,13 @@ impl Service {
     /// As for [`Self::register`].
     pub fn over(agent: Channel, memory: SliceMemory, ports: &[u16]) -> Result<Self, ProcessError> {
         let (memory, agent) = hello(agent, ports, |_, _| Ok(memory))?;
-        Ok(Self { agent, memory, waiting: VecDeque::new(), plugged: HashMap::new() })
+        Self::of(agent, memory)
+    }
+
+    fn of(agent: Channel, memory: SliceMemory) -> Result<Self, ProcessError> {
+        let bell = Bell::of(&agent)?;
+        let (waiting, taken, plugged) = (VecDeque::new(), VecDeque::new(), HashMap::new());
+        Ok(Self { agent, memory, bell, waiting, taken, plugged })
     }
 
     /// A connection that was accepted on one of the ports becomes a slice.
@@ -91,7 +102,10 @@ impl Service {
                     let peer = format!("{}:{}", std::net::Ipv4Addr::from(flow.ip), flow.port);
                     return Err(ProcessError::NotAdopted { peer, why: "the agent knows no slice of it" });
                 }
-                _ => self.waiting.push_back(received),
+                _ => {
+                    self.waiting.push_back(received);
+                    self.bell.set(true)?;
+                }
             }
         }
     }
@@ -101,18 +115,23 @@ impl Service {
     /// # Errors
     /// The agent is gone.
     pub fn upcall(&mut self) -> Result<Option<Upcall>, ProcessError> {
+        let upcall = self.next_upcall()?;
+        self.bell.set(!self.waiting.is_empty() || !self.taken.is_empty())?;
+        Ok(upcall)
+    }
+
+    fn next_upcall(&mut self) -> Result<Option<Upcall>, ProcessError> {
         loop {
+            if let Some(connection) = self.taken.pop_front() {
+                return Ok(Some(Upcall::Plugged(connection)));
+            }
             let next = match self.waiting.pop_front() {
                 Some(received) => Some(received),
                 None => self.agent.receive(false)?,
             };
             let Some(Received { message, descriptors }) = next else { return Ok(None) };
             match message {
-                Message::Plug { slice } => {
-                    if let Some(connection) = self.plug(slice, descriptors)? {
-                        return Ok(Some(Upcall::Plugged(connection)));
-                    }
-                }
+                Message::Plug { slices } => self.plug(slices, descriptors)?,
                 Message::Discard { slice } => {
                     if self.plugged.get(&slice.slot) == Some(&slice.incarnation) {
                         self.plugged.remove(&slice.slot);
@@ -134,23 +153,37 @@ impl Service {
         (state.key() == slice).then_some(state.tcp.flow)
     }
 
-    fn plug(&mut self, slice: SliceKey, descriptors: Vec<OwnedFd>) -> Result<Option<Connection>, ProcessError> {
-        if self.plugged.insert(slice.slot, slice.incarnation) == Some(slice.incarnation) {
-            return Ok(None);
+    fn plug(&mut self, slices: [Option<SliceKey>; SLICES_MAX], sockets: Vec<OwnedFd>) -> Result<(), ProcessError> {
+        let mut sockets = sockets.into_iter();
+        let mut answers = [None; SLICES_MAX];
+        for (slice, answer) in slices.into_iter().flatten().zip(&mut answers) {
+            let socket = sockets.next();
+            if self.plugged.insert(slice.slot, slice.incarnation) == Some(slice.incarnation) {
+                continue;
+            }
+            let connection = socket.map(|socket| Connection::new(slice, self.memory, socket, true, self.agent.clone()));
+            let status = match connection {
+                Some(Ok(connection)) => {
+                    self.taken.push_back(connection);
+                    0
+                }
+                Some(Err(_)) => refusal::BAD_HEADER,
+                // The kernel leaves out those for which there is no room; the slices before have theirs.
+                None => refusal::NO_DESCRIPTOR,
+            };
+            *answer = Some((slice, u16::try_from(status).unwrap_or(u16::MAX)));
         }
-        let socket = descriptors.into_iter().next().ok_or(ProcessError::Protocol)?;
-        let (connection, status) = match Connection::new(slice, self.memory, socket, true, self.agent.clone()) {
-            Ok(connection) => (Some(connection), 0),
-            Err(_) => (None, refusal::BAD_HEADER),
-        };
-        self.agent.send(Message::Plugged { slice, status }, &[])?;
-        Ok(connection)
+        if answers.iter().any(Option::is_some) {
+            self.agent.send(Message::Plugged { slices: answers }, &[])
+        } else {
+            Ok(())
+        }
     }
 }
 
 impl AsFd for Service {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.agent.as_fd()
+        self.bell.as_fd()
     }
 }
 

@@ -18,4 +18,5 @@ mod watch;
 pub use capsule::{QUEUE_BYTES_MAX, TcpCapsule, TcpOptions, Window};
 pub use error::{DecodeError, TcpError};
 pub use freeze::Frozen;
+pub use restore::Prepared;
 pub use watch::{ask_again, given, is_closed, outstanding, peer_window, segments_heard, silence};

@@ -16,6 +16,18 @@ const SCALE: u32 = 3;
 const SACK: u32 = 4;
 const TIMESTAMPS: u32 = 8;
 
+/// A socket of a connection that says nothing yet. Dropped, it is gone in silence.
+#[derive(Debug)]
+pub struct Prepared {
+    socket: OwnedFd,
+}
+
+impl AsFd for Prepared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl TcpCapsule {
     /// Makes a socket of the connection. The machine must have its address; a listener on its port does not disturb.
     /// What was not acknowledged is sent again when the kernel's timer says so, what was not sent goes out at once.
@@ -23,7 +35,22 @@ impl TcpCapsule {
     /// # Errors
     /// The kernel does not take it; nothing is left of the attempt, and no packet has left.
     pub fn restore(&self) -> Result<OwnedFd, TcpError> {
-        let owned = self.in_repair(&self.unacknowledged)?;
+        self.begin(self.prepare()?)
+    }
+
+    /// The first part of [`Self::restore`], and the longer: any thread may do it, ahead of the connection's turn.
+    ///
+    /// # Errors
+    /// As for [`Self::restore`].
+    pub fn prepare(&self) -> Result<Prepared, TcpError> {
+        self.in_repair(&self.unacknowledged).map(|socket| Prepared { socket })
+    }
+
+    /// The second part: the connection goes on.
+    ///
+    /// # Errors
+    /// As for [`Self::restore`].
+    pub fn begin(&self, Prepared { socket: owned }: Prepared) -> Result<OwnedFd, TcpError> {
         let socket = owned.as_fd();
         socket::end_repair(socket)?;
         // Not earlier: in repair the port is shared with whoever has it, and this would take that back.

@@ -1,9 +1,9 @@
 //! The agent's side.
 
-use super::keeper::{ALL, DONE, FORGET, FORGET_NOW, IS, KEEP};
+use super::keeper::{ALL, CONNECTIONS_MAX, DONE, FORGET, FORGET_NOW, IS, KEEP, KEEP_CONNECTIONS, KEEPS_MANY, NO_SLOT};
 use super::name::Name;
 use escape_process::{Channel, ProcessError};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// The keeper answers within this, or is taken for gone.
@@ -24,6 +24,8 @@ pub struct Thing {
 #[derive(Debug)]
 pub struct Kept {
     keeper: Option<Channel>,
+    /// It takes many connections with one message.
+    takes_many: bool,
 }
 
 impl Kept {
@@ -33,18 +35,35 @@ impl Kept {
     /// It is no channel.
     pub fn by(keeper: Channel) -> Result<Self, ProcessError> {
         keeper.patience(ANSWER_MAX)?;
-        Ok(Self { keeper: Some(keeper) })
+        Ok(Self { keeper: Some(keeper), takes_many: false })
     }
 
     /// By nobody: for tests.
     pub const fn by_nobody() -> Self {
-        Self { keeper: None }
+        Self { keeper: None, takes_many: false }
     }
 
     /// Keeps a copy of a descriptor, in place of what had the name.
     pub fn keep(&mut self, name: Name, words: [u64; 4], descriptor: BorrowedFd<'_>) {
         let [a, b, c, d] = words;
         self.ask(|keeper| keeper.send_words([KEEP, name.to_word(), a, b, c, d, 0, 0], &[descriptor]));
+    }
+
+    /// The same for the connections of slots, with few messages.
+    pub fn keep_connections<C: AsFd>(&mut self, connections: &[(u32, C)]) {
+        if !self.takes_many {
+            for (slot, connection) in connections {
+                self.keep(Name::Connection(*slot), [0; 4], connection.as_fd());
+            }
+            return;
+        }
+        for some in connections.chunks(CONNECTIONS_MAX) {
+            let mut slots = some.iter().map(|(slot, _)| *slot).chain(std::iter::repeat(NO_SLOT));
+            let mut two = || slots.by_ref().take(2).fold(0, |word, slot| word >> 32 | u64::from(slot) << 32);
+            let words = [KEEP_CONNECTIONS, two(), two(), two(), two(), two(), two(), two()];
+            let descriptors: Vec<BorrowedFd<'_>> = some.iter().map(|(_, connection)| connection.as_fd()).collect();
+            self.ask(|keeper| keeper.send_words(words, &descriptors));
+        }
     }
 
     /// Drops it, soon.
@@ -72,7 +91,10 @@ impl Kept {
             let Some((words, descriptors)) = keeper.receive_words(true)? else { return Err(ProcessError::Protocol) };
             let [what, name, a, b, c, d, ..] = words;
             match (what, Name::of_word(name), descriptors.into_iter().next()) {
-                (DONE, ..) => return Ok(all),
+                (DONE, ..) => {
+                    self.takes_many = name & KEEPS_MANY != 0;
+                    return Ok(all);
+                }
                 (IS, Some(name), Some(descriptor)) => all.push(Thing { name, words: [a, b, c, d], descriptor }),
                 _ => return Err(ProcessError::Protocol),
             }
@@ -96,7 +118,6 @@ impl Kept {
 mod tests {
     use super::super::keeper::Keeper;
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn an_agents_things_are_its_successors() {
@@ -121,6 +142,27 @@ mod tests {
                 _ => assert_eq!(left, [(Name::Process(life - 1), 0), (Name::Connection(7), life - 1)]),
             }
             assert_eq!(keeper.n_things(), 2);
+        }
+    }
+
+    #[test]
+    fn many_connections_are_kept_at_once_and_by_an_old_keeper_one_by_one() {
+        for takes_many in [true, false] {
+            let (ours, theirs) = Channel::pair().unwrap();
+            let agent = std::thread::spawn(move || {
+                let mut kept = Kept::by(theirs).unwrap();
+                assert!(kept.all().unwrap().is_empty() && kept.takes_many);
+                kept.takes_many = takes_many;
+                let connections: Vec<_> =
+                    (0..29u32).map(|slot| (slot * 3, std::fs::File::open("/dev/zero").unwrap())).collect();
+                kept.keep_connections(&connections);
+                kept.forget_now(Name::Connection(84));
+                kept.all().unwrap().iter().map(|thing| thing.name).collect::<Vec<_>>()
+            });
+            let mut keeper = Keeper::default();
+            keeper.serve(&ours);
+            let wanted: Vec<Name> = (0..28).map(|slot| Name::Connection(slot * 3)).collect();
+            assert_eq!(agent.join().unwrap(), wanted);
         }
     }
 

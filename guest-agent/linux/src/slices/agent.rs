@@ -1,5 +1,6 @@
 //! The local agent: what the host asks of it. Every call returns at once. ([`super::serving`]: what processes ask.)
 
+use super::ahead::Ahead;
 use super::asking::{Asking, goes_out_at_once};
 use super::book::{Phase, Speaker};
 use super::host::Host;
@@ -33,6 +34,10 @@ pub struct Agent {
     pub(super) kept: Kept,
     pub(super) devices: Devices,
     pub(super) service_ip: [u8; 4],
+    /// Connections of slices whose turn comes.
+    pub(super) ahead: Ahead,
+    /// Slices that a process has and has not heard of: that process, and they. Fewer than one message tells of.
+    pub(super) given: Vec<(u64, SliceKey)>,
     /// Slices that end here. Bounded by the slots.
     pub(super) closing: Vec<SliceKey>,
     /// Slices whose clients are asked. Bounded by the slots.
@@ -45,12 +50,14 @@ impl Agent {
     /// Takes what the host has said.
     pub fn hear_host(&mut self) {
         for _ in 0..MESSAGES_PER_TURN_MAX {
+            self.make_ahead();
             let Some(message) = self.host.receive() else { break };
             let RingEntry { kind, word: [a, b, c, d, e, f, g] } = message.into();
             self.places.book.begin(Speaker::Host, [kind, a, b, c, d, e, f, g]);
             self.on_host(message);
             self.places.book.done();
         }
+        self.tell_given();
         self.host.heartbeat.beat();
     }
 
@@ -111,25 +118,26 @@ impl Agent {
     }
 
     fn restore(&mut self, key: SliceKey) -> Result<(), AgentError> {
-        let slot = self.memory.slot(key.slot).ok_or(AgentError::ControlPages)?;
-        // SAFETY: the host has put the slice's bytes into the slot, and no process has it yet.
-        let state = unsafe { slot.read() };
-        state.check(key)?;
+        let (state, unsent) = self.state_of(key)?;
+        let ahead = self.ahead.take(key);
         if !self.places.has_room_for(key, &state.tcp.flow) {
+            if ahead.is_some() && self.places.at(key.slot).is_none() {
+                self.kept.forget(Name::Connection(key.slot));
+            }
             self.plugged(key, refusal::BUSY);
             return Ok(());
         }
-        // SAFETY: as above, and the numbers are sound.
-        let unsent = unsafe { output_of(slot.cast(), &state.tcp) };
-        let capsule = state.tcp.capsule(unsent, wall_us());
         let (flow, since) = (state.tcp.flow, Instant::now());
         let name = Name::Connection(key.slot);
-        let stage = if goes_out_at_once(&state.tcp) {
+        let stage = if let Some(made) = ahead {
+            stage_of_restored(&state.tcp, made.begin()?)?
+        } else if goes_out_at_once(&state.tcp) {
+            let capsule = state.tcp.capsule(unsent, wall_us());
             let socket = capsule.restore().map_err(ProcessError::from)?;
             self.kept.keep(name, [0; 4], socket.as_fd());
             stage_of_restored(&state.tcp, socket)?
         } else {
-            let asking = Asking::begin(&capsule).map_err(ProcessError::from)?;
+            let asking = Asking::begin(&state.tcp.capsule(unsent, wall_us())).map_err(ProcessError::from)?;
             self.kept.keep(name, [0; 4], asking.socket());
             Stage::Asking { asking }
         };
@@ -141,6 +149,17 @@ impl Agent {
             self.answer_unheard();
         }
         Ok(())
+    }
+
+    /// A slice that the host has put into its slot, and its output that the client is not known to have.
+    pub(super) fn state_of(&self, key: SliceKey) -> Result<(SlotState, Vec<u8>), AgentError> {
+        let slot = self.memory.slot(key.slot).ok_or(AgentError::ControlPages)?;
+        // SAFETY: the host has put the slice's bytes into the slot, and no process has it yet.
+        let state = unsafe { slot.read() };
+        state.check(key)?;
+        // SAFETY: as above, and the numbers are sound.
+        let unsent = unsafe { output_of(slot.cast(), &state.tcp) };
+        Ok((state, unsent))
     }
 
     /// The connection was made again, after its client was asked.
@@ -187,18 +206,6 @@ impl Agent {
         });
     }
 
-    /// A restored slice goes to the process that serves its port, now or when there is one.
-    pub(super) fn give_to_process(&mut self, key: SliceKey) {
-        let Self { places, processes, .. } = self;
-        let Some(place) = places.get_mut(key) else { return };
-        let Stage::Unserved { socket } = &place.stage else { return };
-        let Some(process) = processes.of_port(place.flow.service_port) else { return };
-        let Ok(copy) = socket.try_clone() else { return };
-        let Some(Stage::Unserved { socket }) = places.take(key) else { return };
-        places.set(key, Stage::Plugging { process: process.id, socket });
-        say(&process.channel, Message::Plug { slice: key }, &[copy.as_fd()]);
-    }
-
     /// The host hears once that a slice is plugged, or is not.
     pub(super) fn tell_plugged(&mut self, key: SliceKey, status: u32) {
         if self.places.tell(key) {
@@ -221,7 +228,9 @@ impl Agent {
         {
             eprintln!("escape-agent: slice {key}: {error}");
         }
-        if let Some(process) = place.stage.phase().1.and_then(|id| self.processes.get(id)) {
+        let process = place.stage.phase().1;
+        let process = process.filter(|_| self.has_heard_of(key)).and_then(|id| self.processes.get(id));
+        if let Some(process) = process {
             say(&process.channel, Message::Discard { slice: key }, &[]);
         }
         self.kept.forget(Name::Connection(key.slot));

@@ -78,6 +78,11 @@ impl Host {
         self.incoming.has_entries() || self.heartbeat.is_asked()
     }
 
+    /// The message that so many others stand before.
+    pub fn peek(&self, before: u32) -> Option<HostMessage> {
+        self.incoming.peek(before)
+    }
+
     /// The next message.
     pub fn receive(&mut self) -> Option<HostMessage> {
         self.incoming.receive()

@@ -2,11 +2,12 @@
 
 use super::asking::Asking;
 use super::book::{Book, Phase, Record};
+use super::free_slots::FreeSlots;
 use escape_abi::layout::LEASE_SLOTS;
 use escape_abi::message::Flow;
 use escape_capsule::SliceKey;
 use escape_process::Wire;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
@@ -99,7 +100,7 @@ pub struct Place {
 pub struct Places {
     by_slot: Vec<Option<Place>>,
     by_flow: HashMap<Flow, u32>,
-    free: VecDeque<u32>,
+    free: FreeSlots,
     /// What outlives the agent.
     pub book: Book,
 }
@@ -108,8 +109,10 @@ impl Places {
     /// No slice; leases and free slots are those of the book.
     pub fn new(book: Book) -> Self {
         let n = book.n_slots();
-        let free =
-            (0..n).filter(|slot| book.lease(*slot).is_some() && book.record(*slot).phase == Phase::Free).collect();
+        let mut free = FreeSlots::new(n);
+        (0..n)
+            .filter(|slot| book.lease(*slot).is_some() && book.record(*slot).phase == Phase::Free)
+            .for_each(|slot| free.add(slot));
         let mut by_slot = Vec::new();
         by_slot.resize_with(n as usize, || None);
         Self { by_slot, by_flow: HashMap::new(), free, book }
@@ -121,7 +124,7 @@ impl Places {
             let is_new = self.book.lease(slot).is_none();
             self.book.set_lease(slot, generation);
             if is_new && self.at(slot).is_none() {
-                self.free.push_back(slot);
+                self.free.add(slot);
             }
         }
     }
@@ -131,7 +134,7 @@ impl Places {
         if self.by_flow.contains_key(&flow) {
             return None;
         }
-        let slot = self.free.pop_front()?;
+        let slot = self.free.next()?;
         let generation = self.book.lease(slot)?;
         // No two slices have the same incarnation of a slot.
         let made = self.book.made().checked_add(1)?;
@@ -149,7 +152,7 @@ impl Places {
     /// A slice from elsewhere is in its slot; the caller has asked [`Self::has_room_for`].
     pub fn put(&mut self, place: Place) {
         let slot = place.key.slot;
-        self.free.retain(|free| *free != slot);
+        self.free.remove(slot);
         self.insert(place);
     }
 
@@ -197,6 +200,11 @@ impl Places {
     }
 
     /// The slice, if it is here.
+    pub fn get(&self, key: SliceKey) -> Option<&Place> {
+        self.at(key.slot).filter(|place| place.key == key)
+    }
+
+    /// The same, to be changed.
     pub fn get_mut(&mut self, key: SliceKey) -> Option<&mut Place> {
         self.by_slot.get_mut(key.slot as usize)?.as_mut().filter(|place| place.key == key)
     }
@@ -222,8 +230,8 @@ impl Places {
             return;
         }
         self.book.clear(slot, Phase::Free);
-        if self.book.lease(slot).is_some() && !self.free.contains(&slot) {
-            self.free.push_back(slot);
+        if self.book.lease(slot).is_some() {
+            self.free.add(slot);
         }
     }
 

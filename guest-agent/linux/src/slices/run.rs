@@ -114,6 +114,7 @@ impl AgentLoop {
             self.agent.look_at_openings();
             self.agent.answer_unheard();
         }
+        self.agent.tell_given();
         self.agent.host.announce();
         self.wait(patience_max)
     }

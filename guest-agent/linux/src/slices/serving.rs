@@ -47,7 +47,11 @@ impl Agent {
                 self.host.send(GuestMessage::Changed { slot: slice.slot });
             }
             Message::Closing { slice, sent } if self.serves(id, slice) => self.begin_closing(slice, sent)?,
-            Message::Plugged { slice, status } => self.on_plugged(id, slice, status),
+            Message::Plugged { slices } => {
+                for (slice, status) in slices.into_iter().flatten() {
+                    self.on_plugged(id, slice, status.into());
+                }
+            }
             // Of a slice that was discarded meanwhile.
             Message::Changed { .. } | Message::Closing { .. } => {}
             _ => return Err(AgentError::Nonsense),

@@ -5,6 +5,7 @@
 //! where nothing can happen twice by that, and refused where it can. A slice of which it had a reference is torn, and given up.
 
 use super::agent::{Agent, Devices};
+use super::ahead::Ahead;
 use super::asking::Asking;
 use super::book::{Book, Phase, Record, Speaker};
 use super::host::Host;
@@ -77,8 +78,20 @@ impl Agent {
         let mut processes = Processes::default();
         left.into_iter().for_each(|process| processes.restore(process));
         let places = Places::new(book);
-        let (closing, asking, unheard) = (Vec::new(), Vec::new(), Vec::new());
-        let mut agent = Self { memory, host, places, processes, kept, devices, service_ip, closing, asking, unheard };
+        let mut agent = Self {
+            memory,
+            host,
+            places,
+            processes,
+            kept,
+            devices,
+            service_ip,
+            ahead: Ahead::new(),
+            given: Vec::new(),
+            closing: Vec::new(),
+            asking: Vec::new(),
+            unheard: Vec::new(),
+        };
         agent.take_over(connections);
         Ok((agent, listener))
     }
@@ -108,6 +121,7 @@ impl Agent {
         if let Some((speaker, words, tried)) = self.places.book.left_at_work() {
             self.try_again(speaker, words, tried, &mut adopted);
         }
+        self.tell_given();
         self.places.book.done();
         // Their processes have them, and were told that they are no slices.
         adopted.into_keys().for_each(|slot| self.kept.forget(Name::Connection(slot)));
@@ -149,11 +163,7 @@ impl Agent {
                 return self.release(key);
             }
             // It may have heard it already, and then takes no notice.
-            (Phase::Plugging, Some(process)) => {
-                if let (Some(process), Some(socket)) = (self.processes.get(process), place.stage.socket()) {
-                    say(&process.channel, Message::Plug { slice: key }, &[socket]);
-                }
-            }
+            (Phase::Plugging, Some(process)) => self.tell_of(process, key),
             (Phase::Asking | Phase::Closing | Phase::Unserved, _) => self.restored(key),
             (Phase::Over, _) => self.publish_end(key),
             _ => {}

@@ -273,20 +273,27 @@ fn answer(session: &mut Session<'_>) {
 
 /// What the host does when a machine dies and another goes on: the slot's bytes go there, and the old kernel is silent.
 fn move_slice(key: SliceKey, from: &mut Machine, to: &mut Machine) {
-    let mut bytes = vec![0; escape_abi::layout::SLOT_SIZE];
-    assert!(from.slots.read(key.slot, 0, &mut bytes));
-    let word = from.slots.word(key.slot).unwrap();
-    assert!(word.quiescent());
+    carry(&[key], from, to);
     let SliceKey { slot, incarnation } = key;
-    from.tell(HostMessage::Discard { slot, incarnation });
-    from.hear(|m| *m == GuestMessage::Unplugged { slot, incarnation });
+    to.tell(HostMessage::Plug { slot, incarnation });
+    to.hear(|m| *m == GuestMessage::Plugged { slot, incarnation, status: 0 });
+}
+
+/// The first half of it, for all slices of a machine.
+fn carry(keys: &[SliceKey], from: &mut Machine, to: &mut Machine) {
+    for SliceKey { slot, incarnation } in keys.iter().copied() {
+        let mut bytes = vec![0; escape_abi::layout::SLOT_SIZE];
+        assert!(from.slots.read(slot, 0, &mut bytes));
+        let word = from.slots.word(slot).unwrap();
+        assert!(word.quiescent());
+        assert!(to.slots.write(slot, 0, &bytes));
+        to.slots.set_word(slot, word);
+        from.tell(HostMessage::Discard { slot, incarnation });
+        from.hear(|m| *m == GuestMessage::Unplugged { slot, incarnation });
+    }
     from.turn();
     from.agent.turn(keeper_has_heard);
     assert!(from.served.is_empty());
-    assert!(to.slots.write(slot, 0, &bytes));
-    to.slots.set_word(slot, word);
-    to.tell(HostMessage::Plug { slot, incarnation });
-    to.hear(|m| *m == GuestMessage::Plugged { slot, incarnation, status: 0 });
 }
 
 /// Two machines share a kernel here: a connection is made on one when no descriptor of the other's is left.

@@ -1,6 +1,7 @@
 //! Sessions on two machines.
 
 use super::*;
+use escape_abi::message::refusal;
 
 #[test]
 fn a_session_goes_on_on_another_machine_and_back() {
@@ -281,5 +282,119 @@ fn a_slice_waits_for_the_process_that_serves_its_port() {
             assert!(begun.elapsed() < LIMIT);
         }
         assert_eq!(reply_of(&mut client), "1 5 hello");
+    });
+}
+
+/// So many that their connections are made ahead of their turn, by several threads.
+#[test]
+fn of_many_slices_that_come_at_once_each_goes_on_and_a_damaged_one_harms_no_other() {
+    const SESSIONS: usize = 40;
+    const DAMAGED: usize = 17;
+    in_a_network(|| {
+        let (mut one, mut other) = (Machine::new(), Machine::new());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let mut clients: Vec<TcpStream> = (0..SESSIONS).map(|_| client(&listener)).collect();
+        let keys: Vec<SliceKey> = (0..SESSIONS).map(|_| one.take(&listener)).collect();
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.write_all(format!("before {n}\n").as_bytes()).unwrap();
+        }
+        while keys.iter().any(|key| one.meta(*key).requests == 0) {
+            one.turn();
+            one.serve();
+        }
+        carry(&keys, &mut one, &mut other);
+        let damaged = keys[DAMAGED];
+        assert!(other.slots.write(damaged.slot, 0, &[0xff; 64]));
+        for SliceKey { slot, incarnation } in keys.iter().copied() {
+            other.tell(HostMessage::Plug { slot, incarnation });
+        }
+        for key in &keys {
+            let SliceKey { slot, incarnation } = *key;
+            let status = if *key == damaged { refusal::BAD_HEADER } else { 0 };
+            other.hear(|m| *m == GuestMessage::Plugged { slot, incarnation, status });
+        }
+        assert_eq!(other.served.len(), SESSIONS - 1);
+        for (n, client) in clients.iter_mut().enumerate().filter(|(n, _)| *n != DAMAGED) {
+            client.write_all(format!("after {n}\n").as_bytes()).unwrap();
+            let text = format!("before {n}");
+            assert_eq!(reply_of(client), format!("1 {} {text}", text.len()));
+        }
+        let begun = Instant::now();
+        while keys.iter().any(|key| *key != damaged && other.meta(*key).requests < 2) {
+            other.turn();
+            other.serve();
+            assert!(begun.elapsed() < LIMIT);
+        }
+        for (n, client) in clients.iter_mut().enumerate().filter(|(n, _)| *n != DAMAGED) {
+            let text = format!("after {n}");
+            assert_eq!(reply_of(client), format!("2 {} {text}", 2 * text.len() + 1));
+        }
+        other.served.drain(..).for_each(Connection::forget);
+    });
+}
+
+/// A `Plug` that was read while the answer to `Adopt` was waited for is not in the socket any more: the descriptor says still that it is there.
+#[test]
+fn a_slice_that_comes_while_another_is_adopted_is_not_slept_on() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let is_readable = |service: &Service| {
+        poll(&mut [PollFd::new(service, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+    };
+    in_a_network(|| {
+        let (mut one, mut other) = (Machine::new(), Machine::new());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let (_first, _second) = (client(&listener), client(&listener));
+        let key = one.take(&listener);
+        carry(&[key], &mut one, &mut other);
+        assert!(!is_readable(&other.service));
+        other.tell(HostMessage::Plug { slot: key.slot, incarnation: key.incarnation });
+        other.agent.turn(Agent::hear_host);
+        let (stream, peer) = listener.accept().unwrap();
+        let SocketAddr::V4(peer) = peer else { panic!("{peer}") };
+        let flow = Flow { ip: peer.ip().octets(), port: peer.port(), service_port: PORT };
+        let numbers = OpeningNumbers { flags: 0, mss: 1460, ..OpeningNumbers::default() };
+        other.tell(HostMessage::Opening { flow, numbers });
+        other.agent.turn(Agent::hear_host);
+        let Machine { service, agent, process, .. } = &mut other;
+        let adopted = std::thread::scope(|scope| {
+            let adopted = scope.spawn(|| service.adopt(stream).unwrap());
+            while !adopted.is_finished() {
+                agent.turn(|agent| agent.hear_process(*process).unwrap());
+            }
+            adopted.join().unwrap()
+        });
+        assert!(is_readable(service), "it was read with the answer");
+        let Some(Upcall::Plugged(plugged)) = service.upcall().unwrap() else { panic!("no slice") };
+        assert_eq!(plugged.key(), key);
+        assert!(service.upcall().unwrap().is_none());
+        assert!(!is_readable(service), "nothing is left");
+        [adopted, plugged].into_iter().for_each(Connection::forget);
+    });
+}
+
+/// A process that may not have another descriptor refuses the slice, and serves the others as before.
+#[test]
+fn a_slice_without_a_descriptor_is_refused_and_its_process_goes_on() {
+    use escape_process::Message;
+    in_a_network(|| {
+        let mut machine = Machine::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let mut client = client(&listener);
+        let key = machine.take(&listener);
+        let slice = SliceKey { slot: 9, incarnation: 5 };
+        let agents_end = machine.agent.processes.get(machine.process).unwrap().channel.clone();
+        agents_end.send(Message::Plug { slices: [Some(slice), None, None, None] }, &[]).unwrap();
+        assert!(machine.service.upcall().unwrap().is_none());
+        let answer = agents_end.receive(true).unwrap().unwrap().message;
+        let status = u16::try_from(refusal::NO_DESCRIPTOR).unwrap();
+        assert_eq!(answer, Message::Plugged { slices: [Some((slice, status)), None, None, None] });
+        client.write_all(b"on\n").unwrap();
+        let begun = Instant::now();
+        while machine.meta(key).requests == 0 {
+            machine.turn();
+            machine.serve();
+            assert!(begun.elapsed() < LIMIT);
+        }
+        assert_eq!(reply_of(&mut client), "1 2 on");
     });
 }

@@ -225,3 +225,62 @@ fn whatever_is_an_agents_last_step_its_successor_goes_on() {
         assert!(steps > 35 && lost <= LOST_MAX, "{lost} of {steps} sessions ended");
     });
 }
+
+/// The same while many slices come at once, whose connections are made ahead of their turn: an agent that ends in the middle has done nothing
+/// of those that are left.
+#[test]
+fn whatever_is_an_agents_last_step_among_many_plugs_at_most_one_slice_ends() {
+    const SESSIONS: usize = 10;
+    in_a_network(|| {
+        let (mut one, mut other) = (Machine::new(), Machine::new());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let nobody = SliceKey { slot: u32::MAX, incarnation: 0 };
+        let (mut steps, mut lost) = (0, 0);
+        loop {
+            let clients: Vec<TcpStream> = (0..SESSIONS).map(|_| client(&listener)).collect();
+            let keys: Vec<SliceKey> = (0..SESSIONS).map(|_| one.take(&listener)).collect();
+            carry(&keys, &mut one, &mut other);
+            let before = other.agent.ended;
+            for SliceKey { slot, incarnation } in keys.iter().copied() {
+                other.tell(HostMessage::Plug { slot, incarnation });
+            }
+            crash::after(steps);
+            let has_come = |m: &GuestMessage, key: SliceKey| match m {
+                GuestMessage::Plugged { slot, incarnation, status }
+                    if (*slot, *incarnation) == (key.slot, key.incarnation) =>
+                {
+                    Some(*status == 0)
+                }
+                _ => None,
+            };
+            let begun = Instant::now();
+            while !keys.iter().all(|key| other.said.iter().any(|m| has_come(m, *key).is_some())) {
+                other.turn();
+                assert!(begun.elapsed() < LIMIT, "step {steps}: {:?}", other.said);
+            }
+            crash::after(u64::MAX);
+            other.turn();
+            let goes_on = |other: &Machine, key: SliceKey| {
+                other.said.iter().any(|m| has_come(m, key) == Some(true)) && !other.has_said_the_end_of(key)
+            };
+            let mut ended = 0;
+            for (mut client, key) in clients.into_iter().zip(&keys) {
+                if goes_on(&other, *key) {
+                    ask(&mut other, &mut client, "still here");
+                } else {
+                    ended += 1;
+                }
+            }
+            assert!(ended <= 1, "step {steps}: {ended} of {SESSIONS} ended: {:?}", other.said);
+            lost += ended;
+            one.clean_up(nobody);
+            other.clean_up(nobody);
+            if other.agent.ended == before {
+                break;
+            }
+            steps += 1;
+        }
+        println!("{steps} steps, each an agent's last: {lost} of {} sessions ended with it", steps * SESSIONS as u64);
+        assert!(steps > 80 && lost <= SESSIONS, "{lost} ended in {steps} steps");
+    });
+}
