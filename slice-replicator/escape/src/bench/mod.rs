@@ -5,6 +5,7 @@ mod boot;
 mod boot_bed;
 mod boot_report;
 mod cells;
+mod derived;
 mod error;
 mod failover;
 mod failover_report;

@@ -1,8 +1,10 @@
-//! What it costs to take a kernel's TCP connection out of its socket, and to make a socket of it again.
+//! What it costs to take a kernel's TCP connection out of its socket, and to make a socket of it again; and what the VMM does with each of its
+//! segments.
 //!
 //! Connections on the loopback of a network namespace of their own: no packet is on its way while a connection is nowhere.
 //! Each must carry bytes both ways afterwards.
 
+use super::derived::nanos_of_segments;
 use super::error::BenchError;
 use super::percentiles::Percentiles;
 use super::tcp_capsule_report::TcpCapsuleReport;
@@ -73,6 +75,7 @@ fn measure_here(plan: &TcpCapsulePlan) -> Result<TcpCapsuleReport, BenchError> {
         capsule_bytes: largest,
         dump_us: Percentiles::of_ns(&mut dumps, NS_PER_US),
         restore_us: Percentiles::of_ns(&mut restores, NS_PER_US),
+        derive_us_per_segment: Percentiles::of_ns(&mut nanos_of_segments(plan.connections)?, NS_PER_US),
         restore_all_ms: (all.as_secs_f64() * 1e5).round() / 1e2,
     })
 }
@@ -156,7 +159,10 @@ mod tests {
     fn connections_go_on_and_are_counted() {
         let plan = TcpCapsulePlan { connections: 20, threads: 3, unread_bytes: 100 };
         match measure_tcp_capsule(&plan) {
-            Ok(report) => assert!(report.restore_us.p50 > 0.0 && report.capsule_bytes > 100, "{report:?}"),
+            Ok(report) => assert!(
+                report.restore_us.p50 > 0.0 && report.derive_us_per_segment.p50 > 0.0 && report.capsule_bytes > 100,
+                "{report:?}"
+            ),
             Err(error @ BenchError::Setup { .. }) => println!("SKIPPED: {error}"),
             Err(error) => panic!("{error}"),
         }
