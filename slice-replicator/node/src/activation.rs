@@ -179,6 +179,7 @@ impl Node {
     /// The slice runs: what was kept of its input first, then the rest as it comes.
     pub(crate) fn open_gate(&mut self, slice: SliceId) {
         if self.slices.get(slice).is_some() {
+            self.empty_mirror();
             let flows = self.flows_of(slice);
             for flow in &flows {
                 self.groups.plugged(flow);
@@ -194,6 +195,7 @@ impl Node {
     /// All slices of the group run: its new flows may come in.
     pub(crate) fn open_group(&mut self, group: GroupId) {
         self.groups.set(group, Access::Open);
+        self.empty_mirror();
         let now = self.now();
         let begun = self.groups.remembered_of(group, now);
         self.replay_unbound(&begun, now);

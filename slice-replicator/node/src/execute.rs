@@ -87,6 +87,7 @@ impl Node {
             Command::Cas { attempt, to } => self.orchestrator.send(&ToOrchestrator::Cas { attempt, to }),
             Command::Read { attempt, group } => self.orchestrator.send(&ToOrchestrator::Read { attempt, group }),
             Command::Activate { group, epoch, slices } => {
+                self.empty_mirror();
                 self.activations.begin(group, epoch, slices.len());
                 // T11: what the former life of its guest held is void.
                 slices.iter().for_each(|s| self.detach(s.slice));

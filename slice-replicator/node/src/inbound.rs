@@ -10,6 +10,8 @@ use escape_vmm::commit::tombstone::TombstoneAnswer;
 
 /// Frames read per wake-up of an interface, so that a flood cannot starve the commit path.
 const FRAMES_PER_TURN_MAX: usize = 256;
+/// As often as fills a mirror's queue: a flood that goes on meanwhile is not waited for.
+const TURNS_PER_MIRROR_MAX: usize = 4;
 
 /// The commit path's name of a flow.
 pub(crate) const fn vmm_flow(f: &Flow) -> escape_abi::message::Flow {
@@ -90,8 +92,20 @@ impl Node {
         self.metrics.before_gate += u64::from(owned && self.groups.access(group) == Access::Foreign);
     }
 
-    /// The mirror has frames.
+    /// Takes all that the mirror has: what was sent to a dead owner must be known before its slices' turn comes.
+    pub(crate) fn empty_mirror(&mut self) {
+        for _ in 0..TURNS_PER_MIRROR_MAX {
+            self.on_mirror();
+            if !self.unfinished.mirror {
+                return;
+            }
+        }
+    }
+
+    /// The mirror may have frames.
     pub(crate) fn on_mirror(&mut self) {
+        self.unfinished.mirror = false;
+        self.mirror_read_at = self.now();
         for _ in 0..FRAMES_PER_TURN_MAX {
             let Some(mut frame) = self.frame.take() else { return };
             let read = self.vm.net().mirror_read(&mut frame);

@@ -92,6 +92,8 @@ pub struct Node {
     pub(crate) inbox: Vec<u8>,
     /// Slices whose state changed without output, with the time by which to capture them. Each slice once.
     pub(crate) stale: StaleSlices,
+    /// When the mirror was looked at last.
+    pub(crate) mirror_read_at: u64,
     /// Frames for a guest without receive buffers.
     pub(crate) rx_backlog: RxBacklog,
     /// Flips to ask for at the end of this turn.
@@ -232,6 +234,7 @@ impl Node {
             to_prefault: VecDeque::new(),
             inbox: Vec::new(),
             stale: StaleSlices::new(config.n_slots),
+            mirror_read_at: 0,
             rx_backlog: RxBacklog::default(),
             flips: Vec::new(),
             new_flows: Vec::new(),
@@ -271,7 +274,7 @@ impl Node {
     pub(crate) fn register(&mut self) -> Result<(), NodeError> {
         let registry = self.poll.registry();
         let vm = self.vm.fds();
-        let fds: [(Option<RawFd>, mio::Token); 8] = [
+        let fds: [(Option<RawFd>, mio::Token); 7] = [
             (vm.wake, tokens::WAKE),
             (Some(vm.tx_kick), tokens::TX_KICK),
             (Some(vm.doorbell), tokens::DOORBELL),
@@ -279,7 +282,6 @@ impl Node {
             (Some(vm.rng_kick), tokens::RNG_KICK),
             (Some(vm.rx_kick), tokens::RX_KICK),
             (vm.tap, tokens::TAP),
-            (vm.mirror, tokens::MIRROR),
         ];
         for (fd, token) in fds {
             if let Some(fd) = fd {

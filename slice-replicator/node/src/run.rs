@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(4);
 /// Sleep while frames wait for receive buffers, or slots for a capture: epoll rounds it up to a millisecond.
 const BUSY_TICK: Duration = Duration::from_micros(200);
+/// The mirror is looked at this often at most, and not when a frame comes: nobody waits for its frames as long as their slice's owner lives, and
+/// by then most of them are covered by a checkpoint, so that they need not be kept. Its queue has a thousand places (the kernel's
+/// default), which no mirror fills between two ticks.
+const MIRROR_EVERY_US: u64 = 1_000;
 /// Turns without a sleep while a slot that is to be captured is referenced: its guest ends a reference within
 /// microseconds, unless its vCPU waits for a processor; then this thread must give it one.
 const SPINS_MAX: u32 = 20;
@@ -85,7 +89,7 @@ impl Node {
         if std::mem::take(&mut self.unfinished.tap) {
             self.on_tap();
         }
-        if std::mem::take(&mut self.unfinished.mirror) {
+        if self.unfinished.mirror || self.now().saturating_sub(self.mirror_read_at) >= MIRROR_EVERY_US {
             self.on_mirror();
         }
         for (node, channel) in std::mem::take(&mut self.unfinished.peers) {
@@ -114,7 +118,6 @@ impl Node {
             tokens::RNG_KICK => self.vm.rng().service(),
             tokens::GUEST_EXIT => self.on_guest_exit(),
             tokens::TAP => self.on_tap(),
-            tokens::MIRROR => self.on_mirror(),
             tokens::ORCHESTRATOR => self.on_orchestrator(event)?,
             tokens::EDGE => self.on_edge(event),
             tokens::OPERATOR => self.on_operator(),

@@ -14,8 +14,6 @@ pub const RNG_KICK: Token = Token(3);
 pub const RX_KICK: Token = Token(4);
 /// Frames from the fabric.
 pub const TAP: Token = Token(5);
-/// Frames of the ingress mirror.
-pub const MIRROR: Token = Token(6);
 /// The link to the orchestrator.
 pub const ORCHESTRATOR: Token = Token(7);
 /// The link to the edge.
