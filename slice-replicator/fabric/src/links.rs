@@ -27,6 +27,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -91,6 +92,8 @@ pub struct LinkInfo {
     pub mac: MacAddress,
     /// Largest packet without Ethernet header, bytes.
     pub mtu: u32,
+    /// Frames that may wait to be sent.
+    pub queue: u32,
     /// Whether it is set up (administratively).
     pub up: bool,
     /// Bridge that it belongs to.
@@ -206,6 +209,11 @@ impl Links {
     /// Sets the largest packet, bytes without Ethernet header.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), LinkError> {
         self.set(index, "MTU", |m| m.u32(IFLA_MTU, mtu))
+    }
+
+    /// Frames that may wait to be sent; of a tap, to be read. Further ones are dropped.
+    pub fn set_queue(&mut self, index: u32, frames: u32) -> Result<(), LinkError> {
+        self.set(index, "queue length", |m| m.u32(IFLA_TXQLEN, frames))
     }
 
     /// Renames an interface (older kernels want it down for that).
@@ -363,6 +371,7 @@ pub(crate) fn parse_link(message: &Message) -> Result<LinkInfo, &'static str> {
         name: attributes.text(IFLA_IFNAME).ok_or("its name")?.to_owned(),
         mac: attributes.find(IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).unwrap_or_default(),
         mtu: attributes.u32(IFLA_MTU).unwrap_or(0),
+        queue: attributes.u32(IFLA_TXQLEN).unwrap_or(0),
         up: flags & libc::IFF_UP.unsigned_abs() != 0,
         master: attributes.u32(IFLA_MASTER),
     })

@@ -16,7 +16,7 @@ use escape_fabric::link_watch::{LinkEvent, LinkWatch};
 use escape_fabric::links::{LinkSpec, Links};
 use escape_fabric::netns::{NetNs, enter_fd};
 use escape_fabric::nft::TableOwnership;
-use escape_fabric::tap::{Tap, TapLifetime, inherit_fd};
+use escape_fabric::tap::{QUEUE_FRAMES, Tap, TapLifetime, inherit_fd};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -224,6 +224,7 @@ fn a_namespace_goes_with_its_last_descriptor_and_takes_its_links_along() {
     let error = Tap::open_in(&here, "tap0", TapLifetime::Persistent).unwrap_err();
     assert!(error.to_string().contains("another process has it open"), "{error}");
     let tap_index = tap.index();
+    assert_eq!(links.describe(tap_index).unwrap().queue, QUEUE_FRAMES);
     drop(tap);
     assert_eq!(Tap::open_in(&here, "tap0", TapLifetime::Persistent).unwrap().index(), tap_index);
 
