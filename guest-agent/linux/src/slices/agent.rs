@@ -14,6 +14,7 @@ use escape_abi::{GuestMessage, HostMessage, OpeningNumbers, RingEntry};
 use escape_capsule::SliceKey;
 use escape_process::slot::layout::{TX_AT, TX_SIZE};
 use escape_process::{Message, ProcessError, SliceMemory, SlotState, TcpState, Wire, tcp_flag, wall_us};
+use escape_tcp::TcpCapsule;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -52,6 +53,7 @@ impl Agent {
         for _ in 0..MESSAGES_PER_TURN_MAX {
             self.make_ahead();
             let Some(message) = self.host.receive() else { break };
+            self.ahead.pass();
             let RingEntry { kind, word: [a, b, c, d, e, f, g] } = message.into();
             self.places.book.begin(Speaker::Host, [kind, a, b, c, d, e, f, g]);
             self.on_host(message);
@@ -118,7 +120,7 @@ impl Agent {
     }
 
     fn restore(&mut self, key: SliceKey) -> Result<(), AgentError> {
-        let (state, unsent) = self.state_of(key)?;
+        let state = self.state_of(key)?;
         let ahead = self.ahead.take(key);
         if !self.places.has_room_for(key, &state.tcp.flow) {
             if ahead.is_some() && self.places.at(key.slot).is_none() {
@@ -132,12 +134,11 @@ impl Agent {
         let stage = if let Some(made) = ahead {
             stage_of_restored(&state.tcp, made.begin()?)?
         } else if goes_out_at_once(&state.tcp) {
-            let capsule = state.tcp.capsule(unsent, wall_us());
-            let socket = capsule.restore().map_err(ProcessError::from)?;
+            let socket = self.capsule_at(key.slot, &state.tcp).restore().map_err(ProcessError::from)?;
             self.kept.keep(name, [0; 4], socket.as_fd());
             stage_of_restored(&state.tcp, socket)?
         } else {
-            let asking = Asking::begin(&state.tcp.capsule(unsent, wall_us())).map_err(ProcessError::from)?;
+            let asking = Asking::begin(&self.capsule_at(key.slot, &state.tcp)).map_err(ProcessError::from)?;
             self.kept.keep(name, [0; 4], asking.socket());
             Stage::Asking { asking }
         };
@@ -151,15 +152,20 @@ impl Agent {
         Ok(())
     }
 
-    /// A slice that the host has put into its slot, and its output that the client is not known to have.
-    pub(super) fn state_of(&self, key: SliceKey) -> Result<(SlotState, Vec<u8>), AgentError> {
+    /// A slice that the host has put into its slot.
+    pub(super) fn state_of(&self, key: SliceKey) -> Result<SlotState, AgentError> {
         let slot = self.memory.slot(key.slot).ok_or(AgentError::ControlPages)?;
         // SAFETY: the host has put the slice's bytes into the slot, and no process has it yet.
         let state = unsafe { slot.read() };
         state.check(key)?;
-        // SAFETY: as above, and the numbers are sound.
-        let unsent = unsafe { output_of(slot.cast(), &state.tcp) };
-        Ok((state, unsent))
+        Ok(state)
+    }
+
+    /// Its connection, with its output that the client is not known to have.
+    pub(super) fn capsule_at(&self, slot: u32, tcp: &TcpState) -> TcpCapsule {
+        // SAFETY: as in `state_of`, which has found the numbers sound.
+        let unsent = self.memory.slot(slot).map(|slot| unsafe { output_of(slot.cast(), tcp) });
+        tcp.capsule(unsent.unwrap_or_default(), wall_us())
     }
 
     /// The connection was made again, after its client was asked.

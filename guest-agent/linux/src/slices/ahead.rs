@@ -48,10 +48,12 @@ impl AsFd for Made {
     }
 }
 
-/// By slot; bounded by [`AHEAD_MAX`].
+/// Connections by slot: at most [`AHEAD_MAX`], each with its unsent output, which is less than a slot.
 #[derive(Debug)]
 pub struct Ahead {
     made: HashMap<u32, Made>,
+    /// Messages that were looked at and are not taken yet.
+    looked_at: u32,
     threads: usize,
 }
 
@@ -59,7 +61,12 @@ impl Ahead {
     /// None, to be made by as many threads as this machine has processors.
     pub fn new() -> Self {
         let threads = available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-        Self { made: HashMap::new(), threads }
+        Self { made: HashMap::new(), looked_at: 0, threads }
+    }
+
+    /// The host's next message was taken.
+    pub const fn pass(&mut self) {
+        self.looked_at = self.looked_at.saturating_sub(1);
     }
 
     /// The connection of a slice whose turn it is.
@@ -69,10 +76,10 @@ impl Ahead {
 }
 
 impl Agent {
-    /// Makes the connections of the `Plug` messages that wait, if there are many and none is made yet. What cannot be made is tried again in
-    /// its turn, which says why.
+    /// Makes the connections of the `Plug` messages that wait, if there are many; each message is looked at once. What cannot be
+    /// made is tried again in its turn, which says why.
     pub(super) fn make_ahead(&mut self) {
-        if !self.ahead.made.is_empty() {
+        if self.ahead.looked_at > 0 {
             return;
         }
         let waiting = (0..AHEAD_MAX).map_while(|before| match self.host.peek(before) {
@@ -80,6 +87,7 @@ impl Agent {
             _ => None,
         });
         let waiting: Vec<SliceKey> = waiting.collect();
+        self.ahead.looked_at = u32::try_from(waiting.len()).unwrap_or(AHEAD_MAX);
         if waiting.len() < AHEAD_MIN {
             return;
         }
@@ -92,9 +100,9 @@ impl Agent {
 
     /// The connection of a slice that can be plugged, and whose client need not be asked.
     fn capsule_of(&self, key: SliceKey) -> Option<TcpCapsule> {
-        let (state, unsent) = self.state_of(key).ok()?;
+        let state = self.state_of(key).ok()?;
         let can_be_made = self.places.has_room_for(key, &state.tcp.flow) && goes_out_at_once(&state.tcp);
-        can_be_made.then(|| state.tcp.capsule(unsent, escape_process::wall_us()))
+        can_be_made.then(|| self.capsule_at(key.slot, &state.tcp))
     }
 }
 
