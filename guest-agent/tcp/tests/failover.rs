@@ -7,6 +7,7 @@ mod support;
 use escape_tcp::{Frozen, TcpCapsule, TcpError};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use support::{World, stream};
 
@@ -328,4 +329,55 @@ fn a_segment_that_the_client_has_in_part_is_not_sent_from_its_beginning() {
     let _server = world.on(1, || capsule.restore()).unwrap();
     got.extend(read(&mut client, LACKS));
     assert!(got == bytes);
+}
+
+/// Prepared ahead of its turn, and given up: nothing of it reaches the client, and the connection can be made again.
+#[test]
+fn a_connection_that_was_prepared_and_dropped_leaves_no_trace() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, mut server) = world.connect(&world.listen(0, 80));
+    client.write_all(b"question").unwrap();
+    assert_eq!(read(&mut server, 8), b"question");
+    world.steer_nowhere();
+    server.write_all(b"answer").unwrap();
+    assert_eq!(read(&mut client, 6), b"answer");
+    let capsule = Frozen::freeze(server.into()).unwrap().close();
+    world.steer_to(1);
+    for _ in 0..3 {
+        drop(world.on(1, || capsule.prepare()).unwrap());
+    }
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let error = client.read(&mut [0; 9]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "no byte, no end and no reset");
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let prepared = world.on(1, || capsule.prepare()).unwrap();
+    let mut server = stream(world.on(1, || capsule.begin(prepared)).unwrap());
+    server.write_all(b" and more").unwrap();
+    assert_eq!(read(&mut client, 9), b" and more");
+    client.write_all(b"another question").unwrap();
+    assert_eq!(read(&mut server, 16), b"another question");
+}
+
+/// All output counts as sent, and the client is asked: its answer comes within a round trip, and what it lacks can go out at once.
+#[test]
+fn a_client_that_is_asked_answers_and_gets_what_it_lacks() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, mut server) = world.connect(&world.listen(0, 80));
+    world.cut_off(0);
+    world.steer_nowhere();
+    server.write_all(&[b'a'; 5000]).unwrap();
+    let capsule = Frozen::freeze(server.into()).unwrap().close();
+    world.steer_to(1);
+    let begun = Instant::now();
+    let socket = world.on(1, || capsule.restore_and_ask()).unwrap();
+    while escape_tcp::segments_heard(socket.as_fd()).unwrap() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the client says nothing");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut asked = Frozen::freeze(socket).unwrap().close();
+    assert_eq!(asked.unacknowledged.len() + asked.unsent.len(), 5000, "it has nothing, and nothing is lost");
+    asked.send_all_again();
+    let _server = stream(world.on(1, || asked.restore()).unwrap());
+    assert_eq!(read(&mut client, 5000), [b'a'; 5000]);
+    assert!(begun.elapsed() < Duration::from_millis(150), "{:?}: by a timer", begun.elapsed());
 }
