@@ -65,9 +65,10 @@ fn step_advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Frames that wait for a node which has no processor for a while: 50 ms at 160,000 frames a second. With the kernel's 1,000 a node that
-/// answers 40,000 requests a second drops some in each pause of a scheduler; a dropped request costs more than its answer.
-pub const QUEUE_FRAMES: u32 = 8_192;
+/// Frames that wait for a node which has no processor for a while: 100 ms at 40,000 frames a second, which is less than a client's shortest
+/// retransmission timeout. With the kernel's 1,000 a node that answers so many drops some in each pause of a scheduler; a dropped request costs
+/// more than its answer.
+pub const QUEUE_FRAMES: u32 = 4_096;
 
 /// How long a tap's interface lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
