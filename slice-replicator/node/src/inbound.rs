@@ -10,8 +10,8 @@ use escape_vmm::commit::tombstone::TombstoneAnswer;
 
 /// Frames read per wake-up of an interface, so that a flood cannot starve the commit path.
 const FRAMES_PER_TURN_MAX: usize = 256;
-/// As often as fills a mirror's queue: a flood that goes on meanwhile is not waited for.
-const TURNS_PER_MIRROR_MAX: usize = 4;
+/// As often as empties a mirror's queue of 4,096 frames: a flood that goes on meanwhile is not waited for.
+const TURNS_PER_MIRROR_MAX: usize = 16;
 
 /// The commit path's name of a flow.
 pub(crate) const fn vmm_flow(f: &Flow) -> escape_abi::message::Flow {
@@ -107,7 +107,7 @@ impl Node {
         self.unfinished.mirror = false;
         self.mirror_read_at = self.now();
         for _ in 0..FRAMES_PER_TURN_MAX {
-            let Some(mut frame) = self.frame.take() else { return };
+            let Some(mut frame) = self.mirror_frame.take() else { return };
             let read = self.vm.net().mirror_read(&mut frame);
             let got = matches!(read, Ok(Some(_)));
             if got {
@@ -119,7 +119,7 @@ impl Node {
                     self.remember_syn_of(&frame, now);
                 }
             }
-            self.frame = Some(frame);
+            self.mirror_frame = Some(frame);
             if !got {
                 return;
             }

@@ -59,6 +59,8 @@ pub struct Node {
     pub(crate) tombstones: Tombstones,
     /// Taken out while a frame is handled.
     pub(crate) frame: Option<FrameBuf>,
+    /// The mirror's own: a gate may open, and the mirror be emptied for it, while another frame is handled.
+    pub(crate) mirror_frame: Option<FrameBuf>,
     /// What the last turn left because others had to have theirs: descriptors are edge-triggered.
     pub(crate) unfinished: Unfinished,
     /// The body that has arrived and that the engine has neither applied nor dropped yet.
@@ -214,6 +216,7 @@ impl Node {
             ingress: IngressStore::new(service_ip, ports, config.quotas.ingress_limits()),
             tombstones: Tombstones::new(config.service.mac),
             frame: Some(FrameBuf::new()),
+            mirror_frame: Some(FrameBuf::new()),
             unfinished: Unfinished::default(),
             open_body: None,
             wire: Vec::new(),

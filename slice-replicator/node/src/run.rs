@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(4);
 const BUSY_TICK: Duration = Duration::from_micros(200);
 /// The mirror is looked at this often at most, and not when a frame comes: nobody waits for its frames as long as their slice's owner lives, and
 /// by then most of them are covered by a checkpoint, so that they need not be kept. Its queue has a thousand places (the kernel's
-/// default), which no mirror fills between two ticks.
+/// default) or more, which no mirror fills between two ticks.
 const MIRROR_EVERY_US: u64 = 1_000;
 /// Turns without a sleep while a slot that is to be captured is referenced: its guest ends a reference within
 /// microseconds, unless its vCPU waits for a processor; then this thread must give it one.

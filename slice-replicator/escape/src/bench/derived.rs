@@ -97,7 +97,7 @@ fn segment(flow: Flow, sequence: u32) -> Vec<u8> {
     frame
 }
 
-/// Slots of which nothing but the word is looked at: the guest is always a generation ahead of what is committed.
+/// Slots of which nothing but the word is looked at. It stands still: a segment is held because its numbers are not committed.
 struct WordsOnly(u32);
 
 impl SlotMemory for WordsOnly {

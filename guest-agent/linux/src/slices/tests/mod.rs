@@ -237,6 +237,16 @@ impl Machine {
         self.served.retain_mut(|connection| connection.work(answer).unwrap() != Turn::Over);
     }
 
+    /// Everybody has turns until all these slices have answered so many requests.
+    fn serve_until(&mut self, keys: impl IntoIterator<Item = SliceKey> + Clone, requests: u64) {
+        let begun = Instant::now();
+        while keys.clone().into_iter().any(|key| self.meta(key).requests < requests) {
+            self.turn();
+            self.serve();
+            assert!(begun.elapsed() < LIMIT, "not served: {:?}", self.said);
+        }
+    }
+
     fn meta(&self, key: SliceKey) -> SlotMeta {
         self.slots.meta(key.slot).unwrap()
     }

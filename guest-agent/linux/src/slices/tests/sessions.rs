@@ -298,10 +298,7 @@ fn of_many_slices_that_come_at_once_each_goes_on_and_a_damaged_one_harms_no_othe
         for (n, client) in clients.iter_mut().enumerate() {
             client.write_all(format!("before {n}\n").as_bytes()).unwrap();
         }
-        while keys.iter().any(|key| one.meta(*key).requests == 0) {
-            one.turn();
-            one.serve();
-        }
+        one.serve_until(keys.iter().copied(), 1);
         carry(&keys, &mut one, &mut other);
         let damaged = keys[DAMAGED];
         assert!(other.slots.write(damaged.slot, 0, &[0xff; 64]));
@@ -319,12 +316,7 @@ fn of_many_slices_that_come_at_once_each_goes_on_and_a_damaged_one_harms_no_othe
             let text = format!("before {n}");
             assert_eq!(reply_of(client), format!("1 {} {text}", text.len()));
         }
-        let begun = Instant::now();
-        while keys.iter().any(|key| *key != damaged && other.meta(*key).requests < 2) {
-            other.turn();
-            other.serve();
-            assert!(begun.elapsed() < LIMIT);
-        }
+        other.serve_until(keys.iter().copied().filter(|key| *key != damaged), 2);
         for (n, client) in clients.iter_mut().enumerate().filter(|(n, _)| *n != DAMAGED) {
             let text = format!("after {n}");
             assert_eq!(reply_of(client), format!("2 {} {text}", 2 * text.len() + 1));
@@ -389,12 +381,7 @@ fn a_slice_without_a_descriptor_is_refused_and_its_process_goes_on() {
         let status = u16::try_from(refusal::NO_DESCRIPTOR).unwrap();
         assert_eq!(answer, Message::Plugged { slices: [Some((slice, status)), None, None, None] });
         client.write_all(b"on\n").unwrap();
-        let begun = Instant::now();
-        while machine.meta(key).requests == 0 {
-            machine.turn();
-            machine.serve();
-            assert!(begun.elapsed() < LIMIT);
-        }
+        machine.serve_until([key], 1);
         assert_eq!(reply_of(&mut client), "1 2 on");
     });
 }
