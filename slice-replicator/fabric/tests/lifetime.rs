@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bed::frames::{ACK, arp_request, from_client};
-use bed::{Bed, CLIENT, CLIENT_MAC, NodePort, PORT, SERVICE, SERVICE_MAC, Wire, can_run};
+use bed::{Bed, CLIENT, CLIENT_MAC, NodePort, PORT, SERVICE, SERVICE_MAC, Wire, can_run, on_new_and_old_kernels};
 use escape_fabric::arp::ArpResponder;
 use escape_fabric::fabric::{Contents, Fabric, FabricError, Flow, GroupPlace};
 use escape_fabric::link_watch::{LinkEvent, LinkWatch};
@@ -123,35 +123,34 @@ fn impossible_places_change_nothing() {
 
 #[test]
 fn a_fabric_outlives_its_writer_and_is_replaced_in_one_step() {
-    if !can_run() {
-        return;
-    }
-    let mut bed = Bed::new(2);
-    let flow = Flow::new(CLIENT, 4000, PORT);
-    let mut first = bed.install();
-    first.apply(&[place(1, 0, 1)]).unwrap();
-    first.set_flows(&[(flow, 1)]).unwrap();
-    if first.ownership() == TableOwnership::ExclusiveAndLasting {
-        let error = Fabric::install(&bed.namespace, bed.config()).unwrap_err();
-        assert!(error.to_string().contains("CAP_NET_ADMIN"), "a second writer is refused: {error}");
-    }
-    drop(first);
-    let frame = from_client(&flow, ACK);
-    bed.uplink.send(&frame);
-    bed.nodes[0].data.must_receive(&frame);
+    on_new_and_old_kernels(|removal| {
+        let mut bed = Bed::removing(2, removal);
+        let flow = Flow::new(CLIENT, 4000, PORT);
+        let mut first = bed.install();
+        first.apply(&[place(1, 0, 1)]).unwrap();
+        first.set_flows(&[(flow, 1)]).unwrap();
+        if first.ownership() == TableOwnership::ExclusiveAndLasting {
+            let error = Fabric::install(&bed.namespace, bed.config()).unwrap_err();
+            assert!(error.to_string().contains("CAP_NET_ADMIN"), "a second writer is refused: {error}");
+        }
+        drop(first);
+        let frame = from_client(&flow, ACK);
+        bed.uplink.send(&frame);
+        bed.nodes[0].data.must_receive(&frame);
 
-    let flows = Fabric::flows_in_force(&bed.namespace, "escape").unwrap();
-    assert_eq!(flows, [(flow, 1)]);
-    let contents = Contents { places: &[place(1, 1, 0)], buckets: &[(0, 1)], flows: &flows };
-    let mut second = Fabric::install_with(&bed.namespace, bed.config(), contents).unwrap();
-    bed.uplink.send(&frame);
-    bed.nodes[1].data.must_receive(&frame);
-    bed.nodes[0].data.must_be_silent();
-    assert_eq!(second.counters().unwrap().steered, 1);
-    second.remove_port(1).unwrap();
-    assert!(matches!(second.remove_port(1), Err(FabricError::UnknownPort { node: 1 })));
-    second.uninstall().unwrap();
-    assert!(Fabric::flows_in_force(&bed.namespace, "escape").is_err());
+        let flows = Fabric::flows_in_force(&bed.namespace, "escape").unwrap();
+        assert_eq!(flows, [(flow, 1)]);
+        let contents = Contents { places: &[place(1, 1, 0)], buckets: &[(0, 1)], flows: &flows };
+        let mut second = Fabric::install_with(&bed.namespace, bed.config(), contents).unwrap();
+        bed.uplink.send(&frame);
+        bed.nodes[1].data.must_receive(&frame);
+        bed.nodes[0].data.must_be_silent();
+        assert_eq!(second.counters().unwrap().steered, 1);
+        second.remove_port(1).unwrap();
+        assert!(matches!(second.remove_port(1), Err(FabricError::UnknownPort { node: 1 })));
+        second.uninstall().unwrap();
+        assert!(Fabric::flows_in_force(&bed.namespace, "escape").is_err());
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bed::frames::{ACK, FIN, FRAGMENT_AT, PROTOCOL_AT, RST, SYN, from_client, tcp, to_client};
 use bed::random::Random;
-use bed::{Bed, CLIENT, CLIENT_MAC, PORT, SEED, SERVICE, SERVICE_MAC, can_run};
+use bed::{Bed, CLIENT, CLIENT_MAC, PORT, SEED, SERVICE, SERVICE_MAC, can_run, on_new_and_old_kernels};
 use escape_fabric::fabric::{BUCKETS, Fabric, FabricConfig, Flow, GroupPlace, PlaceBy, bucket_of};
 
 const GROUP: u32 = 41;
@@ -27,45 +27,44 @@ fn flow(port: u16) -> Flow {
 
 #[test]
 fn a_new_flow_is_placed_mirrored_answered_and_moved() {
-    if !can_run() {
-        return;
-    }
-    let mut bed = Bed::new(3);
-    let mut fabric = bed.install();
-    fabric.set_buckets(&all_buckets(GROUP)).unwrap();
-    fabric.apply(&[placed(0, 1)]).unwrap();
+    on_new_and_old_kernels(|removal| {
+        let mut bed = Bed::removing(3, removal);
+        let mut fabric = bed.install();
+        fabric.set_buckets(&all_buckets(GROUP)).unwrap();
+        fabric.apply(&[placed(0, 1)]).unwrap();
 
-    let syn = from_client(&flow(4000), SYN);
-    bed.uplink.send(&syn);
-    bed.nodes[0].data.must_receive(&syn);
-    bed.nodes[1].mirror.must_receive(&syn);
-    bed.nodes[1].data.must_be_silent();
-    assert_eq!(fabric.flows().unwrap(), [(flow(4000), GROUP)]);
+        let syn = from_client(&flow(4000), SYN);
+        bed.uplink.send(&syn);
+        bed.nodes[0].data.must_receive(&syn);
+        bed.nodes[1].mirror.must_receive(&syn);
+        bed.nodes[1].data.must_be_silent();
+        assert_eq!(fabric.flows().unwrap(), [(flow(4000), GROUP)]);
 
-    let answer = to_client(&flow(4000), SYN | ACK);
-    bed.nodes[0].data.send(&answer);
-    bed.uplink.must_receive(&answer);
-    bed.nodes[1].data.send(&to_client(&flow(4000), RST));
-    bed.nodes[1].mirror.send(&to_client(&flow(4000), RST));
-    bed.uplink.must_be_silent();
-    assert_eq!((fabric.drops_of(0).unwrap(), fabric.drops_of(1).unwrap()), (0, 2));
+        let answer = to_client(&flow(4000), SYN | ACK);
+        bed.nodes[0].data.send(&answer);
+        bed.uplink.must_receive(&answer);
+        bed.nodes[1].data.send(&to_client(&flow(4000), RST));
+        bed.nodes[1].mirror.send(&to_client(&flow(4000), RST));
+        bed.uplink.must_be_silent();
+        assert_eq!((fabric.drops_of(0).unwrap(), fabric.drops_of(1).unwrap()), (0, 2));
 
-    // The flip: owner, permission and mirror at once.
-    fabric.apply(&[placed(1, 2)]).unwrap();
-    let data = from_client(&flow(4000), ACK);
-    bed.uplink.send(&data);
-    bed.nodes[1].data.must_receive(&data);
-    bed.nodes[2].mirror.must_receive(&data);
-    bed.nodes[0].data.must_be_silent();
-    bed.nodes[0].data.send(&answer);
-    bed.uplink.must_be_silent();
-    bed.nodes[1].data.send(&answer);
-    bed.uplink.must_receive(&answer);
+        // The flip: owner, permission and mirror at once.
+        fabric.apply(&[placed(1, 2)]).unwrap();
+        let data = from_client(&flow(4000), ACK);
+        bed.uplink.send(&data);
+        bed.nodes[1].data.must_receive(&data);
+        bed.nodes[2].mirror.must_receive(&data);
+        bed.nodes[0].data.must_be_silent();
+        bed.nodes[0].data.send(&answer);
+        bed.uplink.must_be_silent();
+        bed.nodes[1].data.send(&answer);
+        bed.uplink.must_receive(&answer);
 
-    let counters = fabric.counters().unwrap();
-    assert_eq!((counters.placed, counters.steered, counters.mirrored), (1, 2, 2));
-    assert_eq!((counters.sent[&0], counters.sent[&1], counters.sent[&2]), (1, 1, 0));
-    assert_eq!((counters.refused(), counters.dropped[&0], counters.dropped[&1]), (0, 1, 2));
+        let counters = fabric.counters().unwrap();
+        assert_eq!((counters.placed, counters.steered, counters.mirrored), (1, 2, 2));
+        assert_eq!((counters.sent[&0], counters.sent[&1], counters.sent[&2]), (1, 1, 0));
+        assert_eq!((counters.refused(), counters.dropped[&0], counters.dropped[&1]), (0, 1, 2));
+    });
 }
 
 #[test]
@@ -195,50 +194,49 @@ fn the_kernel_chooses_bucket_of(by: PlaceBy) {
 
 #[test]
 fn flows_of_a_client_are_steered_together() {
-    if !can_run() {
-        return;
-    }
-    let mut bed = Bed::new(2);
-    let config = FabricConfig { place_by: PlaceBy::Client, ..bed.config() };
-    let mut fabric = Fabric::install(&bed.namespace, config).unwrap();
-    fabric.set_buckets(&all_buckets(GROUP)).unwrap();
-    let places =
-        [(GROUP, 0), (GROUP + 1, 1)].map(|(group, node)| GroupPlace { group, owner: Some(node), mirror: None });
-    fabric.apply(&places).unwrap();
-    let from = |port, service_port| Flow::new(Ipv4Addr::new(10, 1, 1, 1), port, service_port);
-    // The first SYN is placed; what follows goes where it went, from whatever port.
-    for flow in [from(1000, PORT), from(1001, 9090)] {
-        let syn = from_client(&flow, SYN);
+    on_new_and_old_kernels(|removal| {
+        let mut bed = Bed::removing(2, removal);
+        let config = FabricConfig { place_by: PlaceBy::Client, ..bed.config() };
+        let mut fabric = Fabric::install(&bed.namespace, config).unwrap();
+        fabric.set_buckets(&all_buckets(GROUP)).unwrap();
+        let places =
+            [(GROUP, 0), (GROUP + 1, 1)].map(|(group, node)| GroupPlace { group, owner: Some(node), mirror: None });
+        fabric.apply(&places).unwrap();
+        let from = |port, service_port| Flow::new(Ipv4Addr::new(10, 1, 1, 1), port, service_port);
+        // The first SYN is placed; what follows goes where it went, from whatever port.
+        for flow in [from(1000, PORT), from(1001, 9090)] {
+            let syn = from_client(&flow, SYN);
+            bed.uplink.send(&syn);
+            bed.nodes[0].data.must_receive(&syn);
+        }
+        assert_eq!(fabric.flows().unwrap(), [(from(0, 0), GROUP)]);
+        // Its slice belongs to another group: all of its flows do, and new ones.
+        fabric.set_flows(&[(from(0, 0), GROUP + 1)]).unwrap();
+        for flow in [from(1000, PORT), from(1002, PORT)] {
+            let syn = from_client(&flow, SYN);
+            bed.uplink.send(&syn);
+            bed.nodes[1].data.must_receive(&syn);
+        }
+        bed.nodes[0].data.must_be_silent();
+        // Only its owner may send to it, from protected ports alone.
+        let to_client = |service_port| {
+            tcp((SERVICE_MAC, SERVICE, service_port), (CLIENT_MAC, Ipv4Addr::new(10, 1, 1, 1), 1001), ACK, 20)
+        };
+        for (node, port, passes) in [(0, PORT, false), (1, 22, false), (1, PORT, true), (1, 9090, true)] {
+            bed.nodes[node].data.send(&to_client(port));
+            if passes {
+                bed.uplink.must_receive(&to_client(port));
+            }
+        }
+        bed.uplink.must_be_silent();
+        // Frames of a client that is known reach no unprotected port.
+        bed.uplink.send(&from_client(&from(1000, 22), ACK));
+        bed.nodes[1].data.must_be_silent();
+        fabric.del_flows(&[from(0, 0)]).unwrap();
+        let syn = from_client(&from(1003, PORT), SYN);
         bed.uplink.send(&syn);
         bed.nodes[0].data.must_receive(&syn);
-    }
-    assert_eq!(fabric.flows().unwrap(), [(from(0, 0), GROUP)]);
-    // Its slice belongs to another group: all of its flows do, and new ones.
-    fabric.set_flows(&[(from(0, 0), GROUP + 1)]).unwrap();
-    for flow in [from(1000, PORT), from(1002, PORT)] {
-        let syn = from_client(&flow, SYN);
-        bed.uplink.send(&syn);
-        bed.nodes[1].data.must_receive(&syn);
-    }
-    bed.nodes[0].data.must_be_silent();
-    // Only its owner may send to it, from protected ports alone.
-    let to_client = |service_port| {
-        tcp((SERVICE_MAC, SERVICE, service_port), (CLIENT_MAC, Ipv4Addr::new(10, 1, 1, 1), 1001), ACK, 20)
-    };
-    for (node, port, passes) in [(0, PORT, false), (1, 22, false), (1, PORT, true), (1, 9090, true)] {
-        bed.nodes[node].data.send(&to_client(port));
-        if passes {
-            bed.uplink.must_receive(&to_client(port));
-        }
-    }
-    bed.uplink.must_be_silent();
-    // Frames of a client that is known reach no unprotected port.
-    bed.uplink.send(&from_client(&from(1000, 22), ACK));
-    bed.nodes[1].data.must_be_silent();
-    fabric.del_flows(&[from(0, 0)]).unwrap();
-    let syn = from_client(&from(1003, PORT), SYN);
-    bed.uplink.send(&syn);
-    bed.nodes[0].data.must_receive(&syn);
+    });
 }
 
 #[test]
@@ -269,57 +267,56 @@ fn the_flow_table_is_bounded() {
 
 #[test]
 fn an_unconfirmed_flow_expires_and_a_confirmed_one_stays() {
-    if !can_run() {
-        return;
-    }
-    let mut bed = Bed::new(1);
-    let config = FabricConfig { learned_expiry: Some(Duration::from_millis(300)), ..bed.config() };
-    let mut fabric = Fabric::install(&bed.namespace, config).unwrap();
-    fabric.set_buckets(&all_buckets(GROUP)).unwrap();
-    bed.uplink.send(&from_client(&flow(4000), SYN));
-    bed.uplink.send(&from_client(&flow(4001), SYN));
-    assert_eq!(fabric.flows().unwrap().len(), 2);
-    fabric.set_flows(&[(flow(4001), GROUP)]).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while fabric.flows().unwrap().len() > 1 {
-        assert!(Instant::now() < deadline, "an unconfirmed flow did not expire");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::thread::sleep(Duration::from_millis(400));
-    assert_eq!(fabric.flows().unwrap(), [(flow(4001), GROUP)]);
+    on_new_and_old_kernels(|removal| {
+        let mut bed = Bed::removing(1, removal);
+        let config = FabricConfig { learned_expiry: Some(Duration::from_millis(300)), ..bed.config() };
+        let mut fabric = Fabric::install(&bed.namespace, config).unwrap();
+        fabric.set_buckets(&all_buckets(GROUP)).unwrap();
+        bed.uplink.send(&from_client(&flow(4000), SYN));
+        bed.uplink.send(&from_client(&flow(4001), SYN));
+        assert_eq!(fabric.flows().unwrap().len(), 2);
+        fabric.set_flows(&[(flow(4001), GROUP)]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while fabric.flows().unwrap().len() > 1 {
+            assert!(Instant::now() < deadline, "an unconfirmed flow did not expire");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(fabric.flows().unwrap(), [(flow(4001), GROUP)]);
+    });
 }
 
 #[test]
 fn flows_can_be_told_while_the_same_are_being_learned() {
-    if !can_run() {
-        return;
-    }
-    let Bed { namespace, mut uplink, nodes } = Bed::new(1);
-    let config = FabricConfig {
-        ports: nodes.iter().map(bed::NodePort::port).collect(),
-        ..FabricConfig::new("uplink", SERVICE, SERVICE_MAC, &[PORT])
-    };
-    let mut fabric = Fabric::install(&namespace, config).unwrap();
-    fabric.set_buckets(&all_buckets(GROUP)).unwrap();
-    let flows: Vec<_> = (1_000..1_200).map(|port| (flow(port), 7)).collect();
-    let syns: Vec<_> = flows.iter().map(|(flow, _)| from_client(flow, SYN)).collect();
-    let keys: Vec<_> = flows.iter().map(|(flow, _)| *flow).collect();
-    let told = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !told.load(std::sync::atomic::Ordering::Relaxed) {
-                syns.iter().for_each(|syn| uplink.send(syn));
+    on_new_and_old_kernels(|removal| {
+        let Bed { namespace, mut uplink, nodes, .. } = Bed::removing(1, removal);
+        let config = FabricConfig {
+            ports: nodes.iter().map(bed::NodePort::port).collect(),
+            removal,
+            ..FabricConfig::new("uplink", SERVICE, SERVICE_MAC, &[PORT])
+        };
+        let mut fabric = Fabric::install(&namespace, config).unwrap();
+        fabric.set_buckets(&all_buckets(GROUP)).unwrap();
+        let flows: Vec<_> = (1_000..1_200).map(|port| (flow(port), 7)).collect();
+        let syns: Vec<_> = flows.iter().map(|(flow, _)| from_client(flow, SYN)).collect();
+        let keys: Vec<_> = flows.iter().map(|(flow, _)| *flow).collect();
+        let told = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !told.load(std::sync::atomic::Ordering::Relaxed) {
+                    syns.iter().for_each(|syn| uplink.send(syn));
+                }
+            });
+            let begun = Instant::now();
+            let mut result = Ok(());
+            let mut rounds = 0;
+            while result.is_ok() && begun.elapsed() < Duration::from_secs(1) {
+                result = fabric.del_flows(&keys).and_then(|_| fabric.set_flows(&flows)).map(|_| rounds += 1);
             }
+            told.store(true, std::sync::atomic::Ordering::Relaxed);
+            result.unwrap();
+            eprintln!("200 flows told {rounds} times, {} placed meanwhile", fabric.counters().unwrap().placed);
         });
-        let begun = Instant::now();
-        let mut result = Ok(());
-        let mut rounds = 0;
-        while result.is_ok() && begun.elapsed() < Duration::from_secs(1) {
-            result = fabric.del_flows(&keys).and_then(|_| fabric.set_flows(&flows)).map(|_| rounds += 1);
-        }
-        told.store(true, std::sync::atomic::Ordering::Relaxed);
-        result.unwrap();
-        eprintln!("200 flows told {rounds} times, {} placed meanwhile", fabric.counters().unwrap().placed);
+        assert_eq!(fabric.flows().unwrap(), flows);
     });
-    assert_eq!(fabric.flows().unwrap(), flows);
 }

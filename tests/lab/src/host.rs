@@ -101,22 +101,12 @@ impl Host {
         }
         let vsock = if kind == Kind::Emulated { PathBuf::from(VSOCK_IN_HOST) } else { directory.join("vsock") };
         std::fs::write(&image, guest_file(parts, &written, &disk, &vsock)?).context("the guest's image file")?;
-        let mut command = match kind {
+        let command = match kind {
             Kind::This => on_this_machine(&escape, &image, &vsock),
             Kind::Emulated => emulated(&escape, &image, &disk, parts.host)?,
         };
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // SAFETY: only a system call that is safe between fork and exec; the child dies with this program.
-        unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            })
-        };
-        let mut process = command.spawn().with_context(|| format!("starting {command:?}"))?;
-        let (keys, words) = (process.stdin.take(), process.stdout.take());
-        let (keys, words) = keys.zip(words).context("pipes of the host")?;
-        Ok(Self { process, console: Console::of(keys, words, verbose), directory })
+        let (process, console) = with_console(command, verbose)?;
+        Ok(Self { process, console, directory })
     }
 
     /// The guest's console, and what the host says around it.
@@ -132,6 +122,22 @@ impl Drop for Host {
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Starts a program that ends with this one, and whose input and output are a console.
+pub fn with_console(mut command: Command, verbose: bool) -> Result<(Child, Console)> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    // SAFETY: only a system call that is safe between fork and exec; the child dies with this program.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        })
+    };
+    let mut process = command.spawn().with_context(|| format!("starting {command:?}"))?;
+    let (keys, words) = (process.stdin.take(), process.stdout.take());
+    let (keys, words) = keys.zip(words).context("pipes of the host")?;
+    Ok((process, Console::of(keys, words, verbose)))
 }
 
 /// A built image.
@@ -182,18 +188,22 @@ fn on_this_machine(escape: &Path, image: &Path, vsock: &Path) -> Command {
 
 fn emulated(escape: &Path, image: &Path, disk: &Path, host: &Path) -> Result<Command> {
     let words = format!("lab.escape={} lab.image={} lab.disk={}", escape.display(), image.display(), disk.display());
-    Ok(emulator(&Image::in_directory(host)?, &words))
+    Ok(emulator(&Image::in_directory(host)?, HOST_MIB, &words))
 }
 
-/// The emulator of a host; its first program is told these words.
-pub fn emulator(Image { kernel, initrd }: &Image, words: &str) -> Command {
+/// Memory of an emulated host with one guest, MiB.
+pub const HOST_MIB: u32 = 1024;
+
+/// The emulator of a host with so much memory, MiB; its first program is told these words.
+pub fn emulator(Image { kernel, initrd }: &Image, memory: u32, words: &str) -> Command {
     let append = format!(
         "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off no_timer_check tsc=reliable random.trust_cpu=on \
          {words}"
     );
     let mut command = Command::new("qemu-system-x86_64");
     // Without XSAVE, which this emulation of SVM gets wrong; one processor, for two are slower on two cores.
-    command.args(["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,+svm,-xsave", "-smp", "1", "-m", "1024"]);
+    command.args(["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,+svm,-xsave", "-smp", "1"]);
+    command.arg("-m").arg(memory.to_string());
     command.args(["-machine", "q35", "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"]);
     command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).arg("-append").arg(append);
     command.args(["-fsdev", "local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"]);
@@ -201,6 +211,6 @@ pub fn emulator(Image { kernel, initrd }: &Image, words: &str) -> Command {
     command
 }
 
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).with_context(|| path.display().to_string())
 }

@@ -6,6 +6,7 @@
 mod cell;
 mod console;
 mod host;
+mod inside;
 mod scenario;
 mod steps;
 
@@ -32,7 +33,7 @@ struct Options {
     /// The console over which the guest is driven.
     #[arg(long, value_enum, default_value = "serial")]
     keys: Keys,
-    /// A cell of two emulated hosts instead, whose hosts fail.
+    /// A cell of two hosts instead, which fail.
     #[arg(long)]
     cell: bool,
     /// The cell's guests run known servers instead of the sample service: this lighttpd, ported to slices and static, and Debian's nginx.
@@ -41,6 +42,9 @@ struct Options {
     /// The library that is preloaded into nginx.
     #[arg(long, requires = "lighttpd")]
     preload: Option<PathBuf>,
+    /// All of it within one emulated machine with SVM, as it runs on a machine that has it.
+    #[arg(long, conflicts_with = "cell")]
+    inside: bool,
     /// Print everything that the consoles say; of a cell, the end of it.
     #[arg(long)]
     verbose: bool,
@@ -48,11 +52,17 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    let kind = if options.emulate { Kind::Emulated } else { Kind::of_this_machine() };
+    if options.inside {
+        println!("lab: inside of an emulated machine with SVM");
+        return inside::run(&options.escape, &options.guest, &options.host);
+    }
     if options.cell {
         let Options { escape, guest, host, .. } = &options;
         let escape = std::fs::canonicalize(escape).with_context(|| escape.display().to_string())?;
-        println!("lab: a cell of two hosts, each an emulated machine with SVM");
-        let parts = cell::CellParts { escape: &escape, guest, host };
+        let each = if kind == Kind::This { "a network namespace of this machine" } else { "an emulated machine with SVM" };
+        println!("lab: a cell of two hosts, each {each}");
+        let parts = cell::CellParts { kind, escape: &escape, guest, host };
         let steps = match (&options.lighttpd, &options.preload) {
             (Some(lighttpd), Some(preload)) => {
                 cell::serve_known(parts, cell::Servers { lighttpd, preload }, options.verbose)
@@ -63,7 +73,6 @@ fn main() -> Result<()> {
         println!("lab: {steps} steps passed, 0 failed");
         return Ok(());
     }
-    let kind = if options.emulate { Kind::Emulated } else { Kind::of_this_machine() };
     println!("lab: the host is {kind}, the guest's console is {:?}", options.keys);
     let Options { escape, guest, host, keys, .. } = &options;
     let mut host = Host::start(kind, Parts { escape, guest, host, keys: *keys }, options.verbose)?;

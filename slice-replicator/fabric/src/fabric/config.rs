@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{FabricError, Flow, GroupPlace, PlaceBy};
+use crate::nft::Removal;
 use crate::{GroupId, MacAddress, NodeId};
 
 /// A node's two interfaces in the edge's namespace.
@@ -41,6 +42,8 @@ pub struct FabricConfig {
     /// Old owners lose the permission to send when their groups are steered elsewhere. `false` is a deliberate fault of
     /// drills.
     pub revoke: bool,
+    /// How the kernel wants removals; `None`: as it is found to want them.
+    pub removal: Option<Removal>,
 }
 
 impl FabricConfig {
@@ -57,6 +60,7 @@ impl FabricConfig {
             place_by: PlaceBy::Flow,
             learned_expiry: None,
             revoke: true,
+            removal: None,
         }
     }
 

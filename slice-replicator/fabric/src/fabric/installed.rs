@@ -8,12 +8,13 @@ use super::ruleset::{self, BUCKET, MIRROR, OWNER, PAIR};
 use super::{Contents, FabricConfig, FabricCounters, FabricError, Flow, GROUPS_MAX, GroupPlace, PORTS_MAX, Port};
 use crate::links::{LinkInfo, Links};
 use crate::netns::NetNs;
-use crate::nft::{NftClient, NftError, TableOwnership, Transaction};
+use crate::nft::{NftClient, NftError, Removal, TableOwnership, Transaction};
 use crate::{GroupId, NodeId};
 
 /// The packet path writes `pair` too: an entry that appears between its removal and its addition makes a transaction
-/// fail. So does, for a moment, a hash table that must grow while the kernel has no memory at hand (its worker then makes
-/// it grow; `rhashtable_insert_rehash` in the kernel's `lib/rhashtable.c`). Both are tried again, so often.
+/// fail; so does one that expires between the look at it and its removal, where that must be looked at
+/// ([`crate::nft::Removal::Delete`]). So does, for a moment, a hash table that must grow while the kernel has no memory at hand (its worker then makes
+/// it grow; `rhashtable_insert_rehash` in the kernel's `lib/rhashtable.c`). All are tried again, so often.
 const FLOW_TRIES: u32 = 8;
 /// Pause before another try.
 const FLOW_TRY_PAUSE: Duration = Duration::from_millis(1);
@@ -53,14 +54,21 @@ impl Fabric {
     /// anything between the two.
     pub fn install_with(namespace: &NetNs, config: FabricConfig, contents: Contents<'_>) -> Result<Self, FabricError> {
         config.check()?;
-        let nft = NftClient::open_in(namespace)?;
+        let mut nft = NftClient::open_in(namespace)?;
+        if let Some(removal) = config.removal {
+            nft.set_removal(removal);
+        }
         let mut links = Links::open_in(namespace)?;
         let uplink_index = links.index_of(&config.uplink)?;
+        let ownership = match nft.removal() {
+            Removal::Destroy => TableOwnership::ExclusiveAndLasting,
+            Removal::Delete => TableOwnership::Shared,
+        };
         let mut fabric = Self {
             nft,
             links,
             config,
-            ownership: TableOwnership::ExclusiveAndLasting,
+            ownership,
             uplink_index,
             ports: BTreeMap::new(),
             placement: Placement::default(),
@@ -141,9 +149,10 @@ impl Fabric {
         let mut tries = FLOW_TRIES;
         loop {
             tries -= 1;
+            let known = self.nft.removable(&self.config.table, PAIR, &keys)?;
             let bind = |transaction: &mut Transaction| {
                 if !elements.is_empty() {
-                    transaction.destroy_elements(PAIR, &keys);
+                    transaction.remove_elements(PAIR, &known);
                     transaction.add_elements(PAIR, &elements);
                 }
             };
@@ -196,8 +205,9 @@ impl Fabric {
     pub fn set_buckets(&mut self, buckets: &[(u16, GroupId)]) -> Result<Duration, FabricError> {
         let elements = bucket_elements(buckets)?;
         let keys: Vec<[u8; 4]> = elements.iter().map(|(bucket, _)| *bucket).collect();
+        let known = self.nft.removable(&self.config.table, BUCKET, &keys)?;
         let mut transaction = self.nft.begin(&self.config.table);
-        transaction.destroy_elements(BUCKET, &keys);
+        transaction.remove_elements(BUCKET, &known);
         transaction.add_elements(BUCKET, &elements);
         Ok(self.nft.commit(transaction)?)
     }
@@ -205,8 +215,9 @@ impl Fabric {
     /// Refuses new flows of these buckets.
     pub fn clear_buckets(&mut self, buckets: &[u16]) -> Result<Duration, FabricError> {
         let keys: Vec<[u8; 4]> = buckets.iter().map(|bucket| u32::from(*bucket).to_ne_bytes()).collect();
+        let known = self.nft.removable(&self.config.table, BUCKET, &keys)?;
         let mut transaction = self.nft.begin(&self.config.table);
-        transaction.destroy_elements(BUCKET, &keys);
+        transaction.remove_elements(BUCKET, &known);
         Ok(self.nft.commit(transaction)?)
     }
 
@@ -217,8 +228,9 @@ impl Fabric {
         let keys: Vec<[u8; KEY_LEN]> = elements.iter().map(|(key, _)| *key).collect();
         let mut tries = FLOW_TRIES;
         loop {
+            let known = self.nft.removable(&self.config.table, PAIR, &keys)?;
             let mut transaction = self.nft.begin(&self.config.table);
-            transaction.destroy_elements(PAIR, &keys);
+            transaction.remove_elements(PAIR, &known);
             transaction.add_elements(PAIR, &elements);
             tries -= 1;
             match self.nft.commit(transaction) {
@@ -234,9 +246,17 @@ impl Fabric {
     /// Forgets flows (closed ones); unknown ones are passed over.
     pub fn del_flows(&mut self, flows: &[Flow]) -> Result<Duration, FabricError> {
         let keys: Vec<[u8; KEY_LEN]> = flows.iter().map(|flow| flow.steered(self.config.place_by).key()).collect();
-        let mut transaction = self.nft.begin(&self.config.table);
-        transaction.destroy_elements(PAIR, &keys);
-        Ok(self.nft.commit(transaction)?)
+        let mut tries = FLOW_TRIES;
+        loop {
+            let known = self.nft.removable(&self.config.table, PAIR, &keys)?;
+            let mut transaction = self.nft.begin(&self.config.table);
+            transaction.remove_elements(PAIR, &known);
+            tries -= 1;
+            match self.nft.commit(transaction) {
+                Err(error) if tries > 0 && is_momentary(&error) => std::thread::sleep(FLOW_TRY_PAUSE),
+                other => return Ok(other?),
+            }
+        }
     }
 
     /// All known flows, sorted. Those that come or go while the list is read may be missing.
@@ -378,7 +398,7 @@ fn is_present(present: &[LinkInfo], index: u32, name: &str) -> bool {
 }
 
 fn is_momentary(error: &NftError) -> bool {
-    matches!(error.refusal(), Some(libc::EEXIST | libc::EBUSY | libc::ENOMEM))
+    matches!(error.refusal(), Some(libc::EEXIST | libc::EBUSY | libc::ENOMEM | libc::ENOENT))
 }
 
 fn read_flows(nft: &mut NftClient, table: &str) -> Result<Vec<(Flow, GroupId)>, FabricError> {

@@ -85,10 +85,10 @@ impl Placement {
                 added.mirror(*mark, new.mirror);
             }
         }
-        transaction.destroy_elements(OWNER, &keys(&removed.owner));
-        transaction.destroy_elements(MIRROR, &keys(&removed.mirror));
+        transaction.remove_elements(OWNER, &keys(&removed.owner));
+        transaction.remove_elements(MIRROR, &keys(&removed.mirror));
         if revoke {
-            transaction.destroy_elements(MAY_SEND, &keys(&removed.may_send));
+            transaction.remove_elements(MAY_SEND, &keys(&removed.may_send));
         }
         transaction.add_elements(OWNER, &added.owner);
         transaction.add_elements(MIRROR, &added.mirror);

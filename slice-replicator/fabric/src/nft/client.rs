@@ -3,7 +3,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::error::NftError;
-use super::transaction::Transaction;
+use super::removal::Removal;
+use super::transaction::{Transaction, encode_data};
 use super::uapi::*;
 use crate::netlink::{Attributes, Encoder, Message, NetlinkError, NetlinkSocket};
 use crate::netns::NetNs;
@@ -33,12 +34,35 @@ pub struct SetElement {
 #[derive(Debug)]
 pub struct NftClient {
     socket: NetlinkSocket,
+    removal: Removal,
 }
+
+/// A table that nobody has, to ask the kernel what it knows.
+const NO_TABLE: &str = "escape-no-table";
 
 impl NftClient {
     /// Works in the calling thread's namespace.
     pub fn open_here() -> Result<Self, NftError> {
-        Ok(Self { socket: NetlinkSocket::open(libc::NETLINK_NETFILTER, 0)? })
+        let socket = NetlinkSocket::open(libc::NETLINK_NETFILTER, 0)?;
+        let mut client = Self { socket, removal: Removal::Destroy };
+        let mut question = client.begin(NO_TABLE);
+        question.destroy_table();
+        if let Err(error) = client.commit(question)
+            && matches!(error.refusal(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+        {
+            client.removal = Removal::Delete;
+        }
+        Ok(client)
+    }
+
+    /// How it removes.
+    pub const fn removal(&self) -> Removal {
+        self.removal
+    }
+
+    /// Removes as an older kernel wants it; for tests.
+    pub fn set_removal(&mut self, removal: Removal) {
+        self.removal = removal;
     }
 
     /// Works in `namespace`, from whichever thread.
@@ -48,7 +72,7 @@ impl NftClient {
 
     /// Begins a transaction on a table. It must be committed before another one is.
     pub fn begin(&self, table: &str) -> Transaction {
-        Transaction::begin(table, self.socket.next_sequence())
+        Transaction::begin(table, self.removal, self.socket.next_sequence())
     }
 
     /// Applies a transaction wholly or not at all. Returns the time that the kernel took for it (the duration of the
@@ -103,6 +127,42 @@ impl NftClient {
             }
         }
         Ok(seen.into_iter().map(|(key, value)| SetElement { key, value }).collect())
+    }
+
+    /// Of these keys those that a transaction can remove: all, or those that are there now ([`Removal::Delete`]), each once.
+    pub fn removable<K: AsRef<[u8]> + Clone + Ord>(
+        &mut self,
+        table: &str,
+        set: &str,
+        keys: &[K],
+    ) -> Result<Vec<K>, NftError> {
+        if self.removal == Removal::Destroy {
+            return Ok(keys.to_vec());
+        }
+        let mut there = Vec::new();
+        for key in BTreeSet::from_iter(keys) {
+            if self.has_element(table, set, key.as_ref())? {
+                there.push(key.clone());
+            }
+        }
+        Ok(there)
+    }
+
+    fn has_element(&mut self, table: &str, set: &str, key: &[u8]) -> Result<bool, NftError> {
+        let what = format!("an element of set {set} of table {table}");
+        let answer = self.socket.ask(&what, NFNL_SUBSYS_NFTABLES << 8 | GET_SET_ELEMENT, |m| {
+            netdev_header(m);
+            m.text(NFTA_SET_ELEM_LIST_TABLE, table);
+            m.text(NFTA_SET_ELEM_LIST_SET, set);
+            m.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |m| {
+                m.nested(NFTA_LIST_ELEM, |m| encode_data(m, NFTA_SET_ELEM_KEY, key));
+            });
+        });
+        match answer.map_err(NftError::from) {
+            Ok(_) => Ok(true),
+            Err(error) if error.refusal() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn list_once(&mut self, table: &str, set: &str) -> Result<Vec<SetElement>, NftError> {

@@ -8,6 +8,7 @@
 mod client;
 mod error;
 mod expression;
+mod removal;
 mod set_spec;
 mod transaction;
 mod uapi;
@@ -15,5 +16,6 @@ mod uapi;
 pub use client::{CounterValue, NftClient, SetElement};
 pub use error::NftError;
 pub use expression::{Expression, MetaKey, PayloadBase, Register, Verdict};
+pub use removal::Removal;
 pub use set_spec::{DataType, SetSpec};
 pub use transaction::{TableOwnership, Transaction};

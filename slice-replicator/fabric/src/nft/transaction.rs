@@ -1,4 +1,5 @@
 use super::expression::Expression;
+use super::removal::Removal;
 use super::set_spec::SetSpec;
 use super::uapi::*;
 use crate::netlink::Encoder;
@@ -24,6 +25,7 @@ pub enum TableOwnership {
 #[derive(Debug)]
 pub struct Transaction {
     table: String,
+    removal: Removal,
     encoder: Encoder,
     first_sequence: u32,
     /// What each message does, for error texts; the message with number `first_sequence + 1 + i` has text `i`.
@@ -31,15 +33,23 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    pub(super) fn begin(table: &str, first_sequence: u32) -> Self {
+    pub(super) fn begin(table: &str, removal: Removal, first_sequence: u32) -> Self {
         let mut encoder = Encoder::new();
         batch_mark(&mut encoder, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, first_sequence);
-        Self { table: table.to_owned(), encoder, first_sequence, labels: Vec::new() }
+        Self { table: table.to_owned(), removal, encoder, first_sequence, labels: Vec::new() }
     }
 
     /// Removes the table with all it contains, if it exists.
     pub fn destroy_table(&mut self) {
-        self.change("removal of the table".into(), DESTROY_TABLE, 0, |m, table| m.text(NFTA_TABLE_NAME, table));
+        let kind = match self.removal {
+            Removal::Destroy => DESTROY_TABLE,
+            // So that it is there to be deleted.
+            Removal::Delete => {
+                self.add_table(TableOwnership::Shared);
+                DELETE_TABLE
+            }
+        };
+        self.change("removal of the table".into(), kind, 0, |m, table| m.text(NFTA_TABLE_NAME, table));
     }
 
     /// Makes the table.
@@ -135,9 +145,14 @@ impl Transaction {
         });
     }
 
-    /// Removes the elements with these keys; those that are not there are passed over.
-    pub fn destroy_elements<K: AsRef<[u8]>>(&mut self, set: &str, keys: &[K]) {
-        self.elements("removal from", set, DESTROY_SET_ELEMENT, 0, keys, |m, key| {
+    /// Removes the elements with these keys. Those that are not there are passed over, or make the kernel refuse the whole
+    /// ([`Removal::Delete`]): whoever does not know it asks [`super::NftClient::removable`] before.
+    pub fn remove_elements<K: AsRef<[u8]>>(&mut self, set: &str, keys: &[K]) {
+        let kind = match self.removal {
+            Removal::Destroy => DESTROY_SET_ELEMENT,
+            Removal::Delete => DELETE_SET_ELEMENT,
+        };
+        self.elements("removal from", set, kind, 0, keys, |m, key| {
             encode_data(m, NFTA_SET_ELEM_KEY, key.as_ref());
         });
     }
@@ -219,6 +234,6 @@ fn batch_mark(encoder: &mut Encoder, kind: u16, flags: u16, sequence: u32) {
     encoder.message(kind, flags, sequence, |m| m.raw(&[0, 0, high, low]));
 }
 
-fn encode_data(encoder: &mut Encoder, number: u16, value: &[u8]) {
+pub(super) fn encode_data(encoder: &mut Encoder, number: u16, value: &[u8]) {
     encoder.nested(number, |m| m.attribute(NFTA_DATA_VALUE, value));
 }

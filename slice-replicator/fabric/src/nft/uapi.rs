@@ -9,12 +9,14 @@ pub(super) const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 pub(super) const NFNL_MSG_BATCH_END: u16 = 17;
 
 pub(super) const NEW_TABLE: u16 = 0;
+pub(super) const DELETE_TABLE: u16 = 2;
 pub(super) const NEW_CHAIN: u16 = 3;
 pub(super) const DEL_CHAIN: u16 = 5;
 pub(super) const NEW_RULE: u16 = 6;
 pub(super) const NEW_SET: u16 = 9;
 pub(super) const NEW_SET_ELEMENT: u16 = 12;
 pub(super) const GET_SET_ELEMENT: u16 = 13;
+pub(super) const DELETE_SET_ELEMENT: u16 = 14;
 pub(super) const NEW_OBJECT: u16 = 18;
 pub(super) const GET_OBJECT: u16 = 19;
 pub(super) const DEL_OBJECT: u16 = 20;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use escape_fabric::fabric::{Fabric, FabricConfig, Port};
 use escape_fabric::links::Links;
 use escape_fabric::netns::NetNs;
+use escape_fabric::nft::Removal;
 use escape_fabric::tap::{Tap, TapLifetime, VNET_HEADER_LEN};
 use escape_fabric::{MacAddress, NodeId};
 
@@ -112,6 +113,15 @@ pub struct Bed {
     pub namespace: NetNs,
     pub uplink: Wire,
     pub nodes: Vec<NodePort>,
+    /// How the fabric removes; `None`: as this kernel wants it.
+    pub removal: Option<Removal>,
+}
+
+/// Runs a test as on this kernel, and as on one that has no removals of what is not there (before Linux 6.3).
+pub fn on_new_and_old_kernels(test: impl Fn(Option<Removal>)) {
+    if can_run() {
+        [None, Some(Removal::Delete)].into_iter().for_each(test);
+    }
 }
 
 impl Bed {
@@ -120,13 +130,19 @@ impl Bed {
         let namespace = NetNs::create().unwrap();
         let uplink = Wire::open(&namespace, "uplink");
         let nodes = (0..nodes).map(|node| NodePort::open(&namespace, node)).collect();
-        Self { namespace, uplink, nodes }
+        Self { namespace, uplink, nodes, removal: None }
+    }
+
+    /// The same for a fabric that removes so.
+    pub fn removing(nodes: NodeId, removal: Option<Removal>) -> Self {
+        Self { removal, ..Self::new(nodes) }
     }
 
     pub fn config(&self) -> FabricConfig {
         FabricConfig {
             ports: self.nodes.iter().map(NodePort::port).collect(),
             hash_seed: SEED,
+            removal: self.removal,
             ..FabricConfig::new("uplink", SERVICE, SERVICE_MAC, &[PORT, 9090])
         }
     }

@@ -1,43 +1,64 @@
-//! A host of the cell: a machine emulated in software with SVM, whose first program starts `escape node`.
+//! A host of the cell with `escape node` on it: a machine emulated in software with SVM, or a network namespace of this machine.
 
 use super::network::{Network, Wires};
 use super::process::Process;
-use crate::host::{Image, emulator};
-use anyhow::Result;
+use super::scenario::CellParts;
+use crate::host::{HOST_MIB, Image, Kind, emulator};
+use anyhow::{Context, Result, ensure};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::process::Command;
 
-/// The machine.
+/// The host.
 pub struct CellHost {
+    /// The emulator, or the node itself.
     process: Process,
-    wires: [u32; 3],
+    wires: Wires,
 }
 
 impl CellHost {
-    /// Starts the machine. It copies its node's directory and starts the node.
-    pub fn start(
-        number: u16,
-        network: &mut Network,
-        image: &Path,
-        escape: &Path,
-        node: &Path,
-        logs: &Path,
-    ) -> Result<Self> {
-        let wires = network.wires(number)?;
-        let words = format!("lab.escape={} lab.node={} lab.number={number}", escape.display(), node.display());
-        let mut command = emulator(&Image::in_directory(image)?, &words);
-        let indices = Wires::indices(&wires);
-        for (at, tap) in wires.taps.iter().enumerate() {
+    /// Starts the host with a copy of its node's directory, and the node.
+    pub fn start(number: u16, network: &mut Network, parts: CellParts<'_>, node: &Path, logs: &Path) -> Result<Self> {
+        match parts.kind {
+            Kind::Emulated => Self::emulate(number, network, parts, node, logs),
+            Kind::This => Self::on_this_machine(number, network, parts.escape, node, logs),
+        }
+    }
+
+    /// A machine whose first program copies the directory and starts the node.
+    fn emulate(number: u16, network: &mut Network, parts: CellParts<'_>, node: &Path, logs: &Path) -> Result<Self> {
+        let (taps, wires) = network.taps(number)?;
+        let words = format!("lab.escape={} lab.node={} lab.number={number}", parts.escape.display(), node.display());
+        let mut command = emulator(&Image::in_directory(parts.host)?, HOST_MIB, &words);
+        for (at, tap) in taps.iter().enumerate() {
             command.arg("-netdev").arg(format!("tap,id=n{at},fd={}", tap.as_raw_fd()));
             command
                 .arg("-device")
                 .arg(format!("virtio-net-pci,netdev=n{at},mac=02:6c:61:62:{number:02x}:{at:02x},romfile="));
         }
-        let inherited: Vec<i32> = wires.taps.iter().map(AsRawFd::as_raw_fd).collect();
-        let log = logs.join(format!("host{number}.log"));
-        // The emulator has the taps now; this program's copies are closed.
-        let process = Process::start(command, &network.edge, &inherited, &log)?;
-        Ok(Self { process, wires: indices })
+        let inherited: Vec<i32> = taps.iter().map(AsRawFd::as_raw_fd).collect();
+        // The emulator has the taps then; this program's copies are closed.
+        let process = Process::start(command, &network.edge, &inherited, &log_of(number, logs))?;
+        Ok(Self { process, wires })
+    }
+
+    /// A namespace of this machine; a new life of the node begins with its directory as it was made.
+    fn on_this_machine(number: u16, network: &mut Network, escape: &Path, node: &Path, logs: &Path) -> Result<Self> {
+        let own = logs.join(format!("host{number}"));
+        if own.exists() {
+            std::fs::remove_dir_all(&own).context("the node's former directory")?;
+        }
+        let copied = Command::new("cp").arg("-r").args([node, &own]).status().context("cp")?;
+        ensure!(copied.success(), "the node's directory cannot be copied to {}", own.display());
+        let (namespace, wires) = network.namespace(number)?;
+        let mut command = Command::new(escape);
+        command.arg("node").arg(own.join("node.toml"));
+        Ok(Self { process: Process::start(command, namespace, &[], &log_of(number, logs))?, wires })
+    }
+
+    /// It is gone, without a last word: nothing is heard of what its kernel says when its programs end.
+    pub fn die(self, network: &mut Network) -> Result<()> {
+        network.cut(self.wires, true)
     }
 
     /// Guests that have come up on it so far.
@@ -56,7 +77,11 @@ impl CellHost {
     }
 
     /// Its wires.
-    pub const fn wires(&self) -> [u32; 3] {
+    pub const fn wires(&self) -> Wires {
         self.wires
     }
+}
+
+fn log_of(number: u16, logs: &Path) -> std::path::PathBuf {
+    logs.join(format!("host{number}.log"))
 }

@@ -43,7 +43,7 @@ impl Lab<'_> {
             (0..DOWNLOADS).map(|_| begin_curl(&self.network.clients, "/large", RATE)).collect::<Result<_>>()?;
         sleep(UNDER_WAY);
         let victim = self.control.busiest_node(&self.network)?;
-        self.hosts.remove(&victim).context("a host")?;
+        self.kill_host(victim)?;
         use_all(&mut sessions).with_context(|| format!("host {victim} was killed"))?;
         let longest = sessions.iter().map(|session| session.longest).max().unwrap_or_default();
         for download in downloads {

@@ -1,5 +1,6 @@
 //! A cell whose hosts are machines of their own, emulated in software, each with a node and a Debian guest in it. Orchestrator, edge and
-//! clients are programs of this machine, in network namespaces.
+//! clients are programs of this machine, in network namespaces. Where the machine has VMX or SVM, hosts are such namespaces too, and the
+//! wires of the picture are veth pairs.
 //!
 //! ```text
 //!  clients ── up0 [ edge, orchestrator ] node1 ── data NIC   ┐ br1  ── escape1   [ emulated host 1: escape node, Debian guest ]
@@ -12,6 +13,7 @@ mod clients;
 mod control;
 mod host;
 mod known_servers;
+mod namespace;
 mod network;
 mod process;
 mod scenario;

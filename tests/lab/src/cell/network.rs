@@ -1,15 +1,18 @@
 //! The networks: control, one data and one mirror wire per host, and the clients'.
 
+use super::namespace::HostNamespace;
 use anyhow::{Context, Result};
 use escape_fabric::links::{LinkSpec, Links};
 use escape_fabric::netns::NetNs;
 use escape_fabric::tap::{Tap, TapLifetime};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 const CONTROL: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
-const PREFIX: u8 = 16;
+/// Of clients' and control network.
+pub(super) const PREFIX: u8 = 16;
 
 /// The namespaces of this machine.
 pub struct Network {
@@ -19,15 +22,13 @@ pub struct Network {
     pub edge: NetNs,
     links: Links,
     bridge: u32,
+    /// Hosts that are namespaces of this machine; each stays when its node ends, as a machine that is switched off.
+    hosts: BTreeMap<u16, HostNamespace>,
 }
 
-/// This machine's ends of a host's three wires, for its emulator: control, data, mirror.
-pub struct Wires {
-    /// Taps.
-    pub taps: [OwnedFd; 3],
-    /// Their numbers, to cut them.
-    indices: [u32; 3],
-}
+/// This machine's ends of a host's three wires, control, data and mirror, to cut them.
+#[derive(Clone, Copy, Debug)]
+pub struct Wires([u32; 3]);
 
 impl Network {
     /// Namespaces without hosts.
@@ -48,38 +49,52 @@ impl Network {
         let near = theirs.index_of("c0")?;
         theirs.add_address(near, CLIENT, PREFIX)?;
         theirs.set_up(near)?;
-        Ok(Self { clients, edge, links, bridge })
+        Ok(Self { clients, edge, links, bridge, hosts: BTreeMap::new() })
     }
 
-    /// Wires for a host; they stay when its emulator ends, and a new one finds them.
-    pub fn wires(&mut self, host: u16) -> Result<Wires> {
+    /// Wires for an emulated host: taps, for its emulator. They stay when that ends, and a new one finds them.
+    pub fn taps(&mut self, host: u16) -> Result<([OwnedFd; 3], Wires)> {
         let open =
             |name: String| Tap::open_in(&self.edge, &name, TapLifetime::Persistent).with_context(|| name.clone());
-        let taps = [open(format!("ctl{host}"))?, open(format!("node{host}"))?, open(format!("node{host}m"))?];
-        let indices = [taps[0].index(), taps[1].index(), taps[2].index()];
-        let [control, wires @ ..] = indices;
+        let [control, data, mirror] = wire_names(host);
+        let taps = [open(control)?, open(data)?, open(mirror)?];
+        let wires = Wires([taps[0].index(), taps[1].index(), taps[2].index()]);
+        self.connect(wires)?;
+        Ok((taps.map(Tap::into_fd), wires))
+    }
+
+    /// A host that is a namespace of this machine, with its wires.
+    pub fn namespace(&mut self, host: u16) -> Result<(&NetNs, Wires)> {
+        if !self.hosts.contains_key(&host) {
+            let [control, data, mirror] = wire_names(host);
+            self.hosts.insert(host, HostNamespace::create(host, &mut self.links, [&control, &data, &mirror])?);
+        }
+        let wires = Wires(self.hosts.get(&host).context("a host")?.wires);
+        self.connect(wires)?;
+        Ok((&self.hosts.get(&host).context("a host")?.namespace, wires))
+    }
+
+    fn connect(&mut self, wires: Wires) -> Result<()> {
+        let Wires([control, ports @ ..]) = wires;
         self.links.silence_ipv6(control)?;
         self.links.enslave(control, Some(self.bridge))?;
-        for wire in wires {
-            self.links.silence(wire)?;
-            self.links.set_promiscuous(wire, true)?;
+        for port in ports {
+            self.links.silence(port)?;
+            self.links.set_promiscuous(port, true)?;
         }
-        indices.iter().try_for_each(|index| self.links.set_up(*index))?;
-        Ok(Wires { taps: taps.map(Tap::into_fd), indices })
+        self.cut(wires, false)
     }
 
     /// Cuts a host off, or joins it again.
-    pub fn cut(&mut self, indices: [u32; 3], away: bool) -> Result<()> {
-        for index in indices {
+    pub fn cut(&mut self, wires: Wires, away: bool) -> Result<()> {
+        for index in wires.0 {
             if away { self.links.set_down(index)? } else { self.links.set_up(index)? }
         }
         Ok(())
     }
 }
 
-impl Wires {
-    /// For [`Network::cut`].
-    pub const fn indices(&self) -> [u32; 3] {
-        self.indices
-    }
+/// The edge's names of a host's wires: control, data, mirror.
+fn wire_names(host: u16) -> [String; 3] {
+    [format!("ctl{host}"), format!("node{host}"), format!("node{host}m")]
 }

@@ -5,7 +5,7 @@ use super::control::Control;
 use super::host::CellHost;
 use super::network::Network;
 use super::server_image::Servers;
-use crate::host::Image;
+use crate::host::{Image, Kind};
 use crate::steps::Steps;
 use anyhow::{Context, Result, ensure};
 use escape_session::pattern;
@@ -27,11 +27,13 @@ const AWAY: Duration = Duration::from_secs(6);
 /// What the cell is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct CellParts<'a> {
+    /// What its hosts are.
+    pub kind: Kind,
     /// The `escape` program.
     pub escape: &'a Path,
     /// Directory of the guest's image.
     pub guest: &'a Path,
-    /// Directory of the host's image.
+    /// Directory of an emulated host's image.
     pub host: &'a Path,
 }
 
@@ -173,10 +175,15 @@ impl<'a> Lab<'a> {
         serde_json::from_str(&text).context(text)
     }
 
+    /// One host less.
+    pub(super) fn kill_host(&mut self, host: u16) -> Result<()> {
+        self.hosts.remove(&host).context("a host")?.die(&mut self.network)
+    }
+
     /// A host dies; another takes its place.
     fn kill(&mut self) -> Result<()> {
         let victim = self.busiest()?;
-        self.hosts.remove(&victim).context("a host")?;
+        self.kill_host(victim)?;
         self.go_on_without(victim, "was killed")?;
         let host = start_host(self.parts, victim, &mut self.network, &self.control, &self.directory)?;
         self.hosts.insert(victim, host);
@@ -298,5 +305,5 @@ fn start_host(
     control: &Control,
     directory: &Path,
 ) -> Result<CellHost> {
-    CellHost::start(number, network, parts.host, parts.escape, &control.node_directory(number), directory)
+    CellHost::start(number, network, parts, &control.node_directory(number), directory)
 }
