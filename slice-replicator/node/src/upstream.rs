@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// After a failed call, the next one.
 const CALL_AGAIN: Duration = Duration::from_millis(50);
+/// A process that is away is called in vain twenty times a second: that is told once in this time.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// A link that is called again whenever it ends.
 #[derive(Debug)]
@@ -20,12 +22,15 @@ pub struct Upstream {
     link: Option<Link>,
     call_at: Option<Instant>,
     was_open: bool,
+    /// When it was told that calls are in vain, and how many have been since.
+    told_at: Option<Instant>,
+    untold: u32,
 }
 
 impl Upstream {
     /// A link to the process of this role.
     pub const fn new(role: Role, addr: SocketAddr, token: Token) -> Self {
-        Self { role, addr, token, link: None, call_at: None, was_open: false }
+        Self { role, addr, token, link: None, call_at: None, was_open: false, told_at: None, untold: 0 }
     }
 
     /// Calls if there is no link and it is time.
@@ -58,6 +63,9 @@ impl Upstream {
             return false;
         }
         let open = self.is_open();
+        if open {
+            (self.told_at, self.untold) = (None, 0);
+        }
         std::mem::replace(&mut self.was_open, open) != open && open
     }
 
@@ -101,7 +109,12 @@ impl Upstream {
     }
 
     fn fail(&mut self, error: &LinkError) {
-        tracing::info!(%error, "link ended");
+        if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+            tracing::info!(%error, untold = self.untold, "link ended");
+            (self.told_at, self.untold) = (Some(Instant::now()), 0);
+        } else {
+            self.untold = self.untold.saturating_add(1);
+        }
         self.link = None;
         self.was_open = false;
     }

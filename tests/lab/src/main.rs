@@ -37,11 +37,14 @@ struct Options {
     #[arg(long)]
     cell: bool,
     /// The cell's guests run known servers instead of the sample service: this lighttpd, ported to slices and static, and Debian's nginx.
-    #[arg(long, requires = "cell", requires = "preload")]
+    #[arg(long, requires = "preload")]
     lighttpd: Option<PathBuf>,
     /// The library that is preloaded into nginx.
     #[arg(long, requires = "lighttpd")]
     preload: Option<PathBuf>,
+    /// The same with an image that was made before.
+    #[arg(long, requires = "cell", conflicts_with = "lighttpd")]
+    servers: Option<PathBuf>,
     /// All of it within one emulated machine with SVM, as it runs on a machine that has it.
     #[arg(long, conflicts_with = "cell")]
     inside: bool,
@@ -50,24 +53,38 @@ struct Options {
     verbose: bool,
 }
 
+impl Options {
+    fn known_servers(&self) -> Option<cell::Servers<'_>> {
+        Some(cell::Servers { lighttpd: self.lighttpd.as_deref()?, preload: self.preload.as_deref()? })
+    }
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
     let kind = if options.emulate { Kind::Emulated } else { Kind::of_this_machine() };
     if options.inside {
         println!("lab: inside of an emulated machine with SVM");
-        return inside::run(&options.escape, &options.guest, &options.host);
+        let Options { escape, guest, host, .. } = &options;
+        let inside = inside::Inside { escape, guest, host };
+        return match options.known_servers() {
+            None => inside.run(None),
+            Some(servers) => cell::in_directory(|directory| inside.run(Some(&servers.image(escape, directory)?))),
+        };
     }
     if options.cell {
         let Options { escape, guest, host, .. } = &options;
         let escape = std::fs::canonicalize(escape).with_context(|| escape.display().to_string())?;
-        let each = if kind == Kind::This { "a network namespace of this machine" } else { "an emulated machine with SVM" };
+        let each =
+            if kind == Kind::This { "a network namespace of this machine" } else { "an emulated machine with SVM" };
         println!("lab: a cell of two hosts, each {each}");
         let parts = cell::CellParts { kind, escape: &escape, guest, host };
-        let steps = match (&options.lighttpd, &options.preload) {
-            (Some(lighttpd), Some(preload)) => {
-                cell::serve_known(parts, cell::Servers { lighttpd, preload }, options.verbose)
-            }
-            _ => cell::fail_over(parts, options.verbose),
+        let steps = match (options.known_servers(), &options.servers) {
+            (Some(servers), _) => cell::in_directory(|directory| {
+                let guest = servers.image(&escape, directory)?;
+                cell::serve_known(cell::CellParts { guest: &guest, ..parts }, options.verbose)
+            }),
+            (None, Some(guest)) => cell::serve_known(cell::CellParts { guest, ..parts }, options.verbose),
+            (None, None) => cell::fail_over(parts, options.verbose),
         };
         let steps = steps.context("lab")?;
         println!("lab: {steps} steps passed, 0 failed");

@@ -42,6 +42,8 @@ pub fn boot_use_reboot_power_off(host: &mut Host) -> Result<u32> {
     steps.passed("the arena is mapped at its address, and nothing beyond it");
     use_disks(console)?;
     steps.passed("virtio-blk reads, writes and flushes a disk, and a read-only one is not written");
+    let cost = cost_of_a_turn(console)?;
+    steps.passed(&format!("a turn of a slice costs in this guest {cost}"));
     console.type_line("reboot -f")?;
     shell_after(console, "the reboot")?;
     steps.passed("a reboot boots it again");
@@ -70,6 +72,18 @@ fn shell_after(console: &mut Console, what: &'static str) -> Result<()> {
 fn ask(console: &mut Console, command: &str, answer: &str) -> Result<()> {
     console.type_line(command)?;
     console.wait_for(answer, COMMAND_LIMIT).with_context(|| command.to_owned())
+}
+
+/// What the service says of it, in words.
+fn cost_of_a_turn(console: &mut Console) -> Result<String> {
+    console.type_line("escape-sessions cost 500")?;
+    console.wait_for("{\"turn_us\":", COMMAND_LIMIT).context("the cost of a turn")?;
+    console.wait_for("\"rounds\":500}", COMMAND_LIMIT).context("the cost of a turn")?;
+    let line = console.tail().lines().rev().find_map(|line| line.find("{\"turn_us\"").and_then(|at| line.get(at..)));
+    let said: serde_json::Value = serde_json::from_str(line.context("a line")?.trim()).context("the cost of a turn")?;
+    let us = |what: &str| said.pointer(what).and_then(serde_json::Value::as_f64).with_context(|| what.to_owned());
+    let (turn, plain) = (us("/turn_us/p50")?, us("/plain_us/p50")?);
+    Ok(format!("{turn:.1} us, p99 {:.1}, and the same without slices {plain:.1} us", us("/turn_us/p99")?))
 }
 
 /// Answers are in capitals, because the console repeats what is typed.

@@ -19,5 +19,5 @@ mod process;
 mod scenario;
 mod server_image;
 
-pub use scenario::{CellParts, fail_over, serve_known};
+pub use scenario::{CellParts, fail_over, in_directory, serve_known};
 pub use server_image::Servers;

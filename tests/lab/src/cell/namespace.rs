@@ -20,9 +20,8 @@ impl HostNamespace {
     /// Makes the namespace, its wires from the edge, and the node's taps, each on a bridge with its wire and nothing else.
     pub fn create(host: u16, edge: &mut Links, [control, data, mirror]: [&str; 3]) -> Result<Self> {
         let namespace = NetNs::create()?;
-        let mut wire = |near: &str, far: &str| {
-            edge.create_veth(&LinkSpec::named(near), &LinkSpec::named(far), namespace.as_fd())
-        };
+        let mut wire =
+            |near: &str, far: &str| edge.create_veth(&LinkSpec::named(near), &LinkSpec::named(far), namespace.as_fd());
         let wires = [wire(control, "eth0")?, wire(data, "eth1")?, wire(mirror, "eth2")?];
         let mut links = Links::open_in(&namespace)?;
         for own in ["lo", "eth0"] {

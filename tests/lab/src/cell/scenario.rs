@@ -4,7 +4,6 @@ use super::clients::{Session, Stream, curl};
 use super::control::Control;
 use super::host::CellHost;
 use super::network::Network;
-use super::server_image::Servers;
 use crate::host::{Image, Kind};
 use crate::steps::Steps;
 use anyhow::{Context, Result, ensure};
@@ -54,17 +53,16 @@ pub fn fail_over(parts: CellParts<'_>, verbose: bool) -> Result<u32> {
     in_directory(|directory| play(parts, directory, verbose, |lab| lab.run()))
 }
 
-/// Kills a host under servers that are known elsewhere. Returns the number of steps.
-pub fn serve_known(parts: CellParts<'_>, servers: Servers<'_>, verbose: bool) -> Result<u32> {
-    in_directory(|directory| {
-        let guest = servers.image(parts.escape, directory)?;
-        play(CellParts { guest: &guest, ..parts }, directory, verbose, |lab| lab.run_known_servers())
-    })
+/// Kills a host under servers that are known elsewhere, whose image is that of the guests ([`Servers::image`]). Returns the number of steps.
+pub fn serve_known(parts: CellParts<'_>, verbose: bool) -> Result<u32> {
+    in_directory(|directory| play(parts, directory, verbose, |lab| lab.run_known_servers()))
 }
 
 /// With a directory that is gone afterwards.
-fn in_directory(work: impl FnOnce(&Path) -> Result<u32>) -> Result<u32> {
-    let directory = std::env::temp_dir().join(format!("escape-lab-cell-{}", std::process::id()));
+pub fn in_directory<T>(work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    // One may be made within another.
+    let name = |n: u32| std::env::temp_dir().join(format!("escape-lab-cell-{}-{n}", std::process::id()));
+    let directory = (0..).map(name).find(|directory| !directory.exists()).context("a name")?;
     std::fs::create_dir_all(&directory).context("a directory for the lab")?;
     let outcome = work(&directory);
     let _ = std::fs::remove_dir_all(&directory);
