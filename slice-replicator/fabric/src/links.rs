@@ -180,8 +180,14 @@ impl Links {
 
     /// Keeps the edge's own kernel from talking on an interface: no ARP, no IPv6. Set before the interface goes up.
     pub fn silence(&mut self, index: u32) -> Result<(), LinkError> {
-        self.set_flags(index, "ARP off", libc::IFF_NOARP.unsigned_abs(), true)?;
+        self.set_arp(index, false)?;
         self.silence_ipv6(index)
+    }
+
+    /// Whether the kernel asks and answers by ARP on an interface.
+    pub fn set_arp(&mut self, index: u32, on: bool) -> Result<(), LinkError> {
+        let what = if on { "ARP on" } else { "ARP off" };
+        self.set_flags(index, what, libc::IFF_NOARP.unsigned_abs(), !on)
     }
 
     /// Gives an interface no automatic IPv6 address, hence no neighbour discovery and no multicast reports. Set before

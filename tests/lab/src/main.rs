@@ -48,6 +48,9 @@ struct Options {
     /// All of it within one emulated machine with SVM, as it runs on a machine that has it.
     #[arg(long, conflicts_with = "cell")]
     inside: bool,
+    /// What happens to frames on the cell's clients' wire while that is bad; any, if it is not said.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Print everything that the consoles say; of a cell, the end of it.
     #[arg(long)]
     verbose: bool,
@@ -77,7 +80,8 @@ fn main() -> Result<()> {
         let each =
             if kind == Kind::This { "a network namespace of this machine" } else { "an emulated machine with SVM" };
         println!("lab: a cell of two hosts, each {each}");
-        let parts = cell::CellParts { kind, escape: &escape, guest, host };
+        let seed = options.seed.unwrap_or_else(|| std::process::id().into());
+        let parts = cell::CellParts { kind, seed, escape: &escape, guest, host };
         let steps = match (options.known_servers(), &options.servers) {
             (Some(servers), _) => cell::in_directory(|directory| {
                 let guest = servers.image(&escape, directory)?;

@@ -4,6 +4,7 @@ use super::process::enter;
 use anyhow::{Context, Result, bail, ensure};
 use escape_fabric::netns::NetNs;
 use escape_session::pattern;
+use rustix::net::sockopt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -45,6 +46,25 @@ impl Session {
     /// Opens one at another port of the service.
     pub fn open_at(clients: &NetNs, service: &str) -> Result<Self> {
         Ok(Self { stream: connect(clients, service)?, count: 0, longest: Duration::ZERO })
+    }
+
+    /// Makes its client one of several kinds: another congestion control (T35), or keep-alives that give up after three seconds (T18).
+    /// Returns which.
+    pub fn be_of_kind(&self, number: usize) -> Result<String> {
+        if number == 0 {
+            let second = Duration::from_secs(1);
+            sockopt::set_socket_keepalive(&self.stream, true)?;
+            sockopt::set_tcp_keepidle(&self.stream, second)?;
+            sockopt::set_tcp_keepintvl(&self.stream, second)?;
+            sockopt::set_tcp_keepcnt(&self.stream, 3)?;
+            return Ok("keep-alives of 1 s".to_owned());
+        }
+        let known = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+        let known = known.context("congestion controls")?;
+        let known: Vec<&str> = known.split_ascii_whitespace().collect();
+        let chosen = known.get(number % known.len().max(1)).context("no congestion control")?;
+        sockopt::set_tcp_congestion(&self.stream, chosen).context(chosen.to_string())?;
+        Ok(chosen.to_string())
     }
 
     /// Its client's address and port, by which people name it.

@@ -3,12 +3,13 @@
 //! wires of the picture are veth pairs.
 //!
 //! ```text
-//!  clients ── up0 [ edge, orchestrator ] node1 ── data NIC   ┐ br1  ── escape1   [ emulated host 1: escape node, Debian guest ]
+//!  clients, c0 ── up0 [ edge, orchestrator ] node1 ── data NIC   ┐ br1  ── escape1   [ emulated host 1: escape node, Debian guest ]
 //!                                        node1m ─ mirror NIC ┘ br1m ── escape1m
 //!                                        node2 …                                 [ emulated host 2 ]
 //!               every host ── ctl NIC ── br0 [ edge, orchestrator ]
 //! ```
 
+mod client_wire;
 mod clients;
 mod control;
 mod host;

@@ -1,5 +1,6 @@
 //! The networks: control, one data and one mirror wire per host, and the clients'.
 
+use super::client_wire::ClientWire;
 use super::namespace::HostNamespace;
 use anyhow::{Context, Result};
 use escape_fabric::links::{LinkSpec, Links};
@@ -7,7 +8,7 @@ use escape_fabric::netns::NetNs;
 use escape_fabric::tap::{Tap, TapLifetime};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 const CONTROL: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
@@ -20,6 +21,8 @@ pub struct Network {
     pub clients: NetNs,
     /// Where edge and orchestrator live; hosts' wires end here.
     pub edge: NetNs,
+    /// Between the two.
+    pub wire: ClientWire,
     links: Links,
     bridge: u32,
     /// Hosts that are namespaces of this machine; each stays when its node ends, as a machine that is switched off.
@@ -31,8 +34,8 @@ pub struct Network {
 pub struct Wires([u32; 3]);
 
 impl Network {
-    /// Namespaces without hosts.
-    pub fn new() -> Result<Self> {
+    /// Namespaces without hosts. The seed is the clients' wire's.
+    pub fn new(seed: u64) -> Result<Self> {
         let (clients, edge) = (NetNs::create()?, NetNs::create()?);
         let mut links = Links::open_in(&edge)?;
         let lo = links.index_of("lo")?;
@@ -41,15 +44,15 @@ impl Network {
         links.silence_ipv6(bridge)?;
         links.add_address(bridge, CONTROL, PREFIX)?;
         links.set_up(bridge)?;
-        let uplink = links.create_veth(&LinkSpec::named("up0"), &LinkSpec::named("c0"), clients.as_fd())?;
-        links.silence(uplink)?;
-        links.set_promiscuous(uplink, true)?;
-        links.set_up(uplink)?;
+        let uplink = Tap::open_in(&edge, "up0", TapLifetime::WithDescriptor)?;
+        links.set_promiscuous(uplink.index(), true)?;
+        let near = Tap::open_in(&clients, "c0", TapLifetime::WithDescriptor)?;
         let mut theirs = Links::open_in(&clients)?;
-        let near = theirs.index_of("c0")?;
-        theirs.add_address(near, CLIENT, PREFIX)?;
-        theirs.set_up(near)?;
-        Ok(Self { clients, edge, links, bridge, hosts: BTreeMap::new() })
+        theirs.set_arp(near.index(), true)?;
+        theirs.add_address(near.index(), CLIENT, PREFIX)?;
+        let wire = ClientWire::between(near, uplink, seed)?;
+        offer_ecn(&clients)?;
+        Ok(Self { clients, edge, wire, links, bridge, hosts: BTreeMap::new() })
     }
 
     /// Wires for an emulated host: taps, for its emulator. They stay when that ends, and a new one finds them.
@@ -92,6 +95,11 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Clients that offer ECN with each SYN (T23): guests decline.
+fn offer_ecn(clients: &NetNs) -> Result<()> {
+    clients.enter(|| std::fs::write("/proc/sys/net/ipv4/tcp_ecn", "1"))?.context("net.ipv4.tcp_ecn")
 }
 
 /// The edge's names of a host's wires: control, data, mirror.

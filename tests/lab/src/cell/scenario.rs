@@ -9,7 +9,7 @@ use crate::steps::Steps;
 use anyhow::{Context, Result, ensure};
 use escape_session::pattern;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const AWAY: Duration = Duration::from_secs(6);
 pub struct CellParts<'a> {
     /// What its hosts are.
     pub kind: Kind,
+    /// Of what happens to frames on a bad wire.
+    pub seed: u64,
     /// The `escape` program.
     pub escape: &'a Path,
     /// Directory of the guest's image.
@@ -86,7 +88,8 @@ fn play(
 impl<'a> Lab<'a> {
     fn start(parts: CellParts<'a>, directory: &Path) -> Result<Self> {
         let steps = Steps::begin();
-        let mut network = Network::new().context("the lab's networks (needs root)")?;
+        println!("lab: what a bad wire does to frames has the seed {0}: --seed {0}", parts.seed);
+        let mut network = Network::new(parts.seed).context("the lab's networks (needs root)")?;
         let image = directory.join("guest.toml");
         let Image { kernel, initrd } = Image::in_directory(parts.guest)?;
         let file = format!(
@@ -108,12 +111,17 @@ impl<'a> Lab<'a> {
             self.wait_for_guest(host, 0)?;
         }
         self.steps.passed("two hosts run a node and a Debian guest each, groups are paired");
-        for _ in 0..SESSIONS {
-            self.sessions.push(Session::open(&self.network.clients)?);
+        let mut kinds = BTreeSet::new();
+        for number in 0..SESSIONS {
+            let session = Session::open(&self.network.clients)?;
+            kinds.insert(session.be_of_kind(number)?);
+            self.sessions.push(session);
         }
         self.stream = Some(Stream::open(&self.network.clients)?);
         self.use_all(5)?;
-        self.steps.passed("six sessions and a stream are served by Debian guests");
+        let kinds = Vec::from_iter(kinds).join(", ");
+        self.steps
+            .passed(&format!("six sessions ({kinds}) and a stream are served by Debian guests; all clients offer ECN"));
         self.check_curl()?;
         self.steps.passed("curl gets 300,000 checked bytes");
         self.control.wait_settled(&self.network, SETTLE_MAX)?;
@@ -221,14 +229,19 @@ impl<'a> Lab<'a> {
         Ok(())
     }
 
-    /// A host is cut off from everything, and comes back.
+    /// A host is cut off from everything, while its clients' network is a bad one, and comes back.
     fn partition(&mut self) -> Result<()> {
         let victim = self.busiest()?;
         let host = self.hosts.get(&victim).context("a host")?;
         let (wires, guests) = (host.wires(), host.guests_ready());
+        self.network.wire.be_bad(true);
+        self.use_all(1)?;
         self.network.cut(wires, true)?;
         let begun = Instant::now();
-        self.go_on_without(victim, "was cut off")?;
+        self.go_on_without(victim, "was cut off, on a bad wire")?;
+        let lost = self.network.wire.be_bad(false);
+        ensure!(lost > 0, "the bad wire has lost nothing");
+        self.steps.passed(&format!("the clients' wire lost {lost} frames meanwhile, doubled and delayed others"));
         sleep(AWAY.saturating_sub(begun.elapsed()));
         self.network.cut(wires, false)?;
         self.use_all(5)?;
