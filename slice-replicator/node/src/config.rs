@@ -165,6 +165,8 @@ pub struct TimingConfig {
     pub progress_timeout_ms: u64,
     /// No sign of life of the own guest's main loop for this long = it hangs, milliseconds.
     pub guest_timeout_ms: u64,
+    /// A guest that was started and does not say for this long that it is up has not booted, milliseconds.
+    pub guest_boot_ms: u64,
     /// State that changed without output is committed within this, milliseconds.
     pub max_staleness_ms: u64,
     /// A gap of the data thread longer than this makes it ask before it releases (T7), milliseconds.
@@ -178,6 +180,7 @@ impl Default for TimingConfig {
             suspect_after_ms: 40,
             progress_timeout_ms: 300,
             guest_timeout_ms: 120,
+            guest_boot_ms: 60_000,
             max_staleness_ms: 250,
             pause_limit_ms: 36,
         }

@@ -25,7 +25,10 @@ impl Node {
             return Ok(());
         }
         let vm = &mut self.vm;
-        Ok(crate::affinity::unpinned(self.config.cpu, || vm.start())?)
+        crate::affinity::unpinned(self.config.cpu, || vm.start())?;
+        let now = self.now();
+        self.guest_watch.started(now);
+        Ok(())
     }
 
     /// Takes what the guest has written to its ring; false if there was more than one turn may take.
@@ -134,7 +137,19 @@ impl Node {
             Look::Ping(number) => self.vm.control().ping(number),
             Look::Nudge => self.vm.nudge(),
             Look::Hung => self.guest_down("no sign of life from its main loop"),
+            Look::NotUp => self.guest_not_up(),
         }
+    }
+
+    /// Without a word of it a guest that stops in the middle of its boot would be missed by nobody.
+    fn guest_not_up(&mut self) {
+        self.vm.stop();
+        let at = self.vm.instruction_pointer().unwrap_or(0);
+        let exits = self.vm.metrics().exits;
+        let limit_s = self.config.timing.guest_boot_ms as f64 / 1e3;
+        self.guest_down(&format!(
+            "not up {limit_s} s after its start; its processor stands at {at:#x}; exits {exits:?}"
+        ));
     }
 
     /// T11: the guest is down, the VMM goes on as a standby and boots it again.
@@ -161,6 +176,8 @@ impl Node {
             tracing::error!(%error, "the guest cannot be started again: this node starts over");
             self.wants_restart = true;
         }
+        let now = self.now();
+        self.guest_watch.started(now);
     }
 
     /// Slices that the guest was at work on when it died: their words still say so.

@@ -24,12 +24,17 @@ pub enum Look {
     Nudge,
     /// No answer for too long: the guest hangs.
     Hung,
+    /// It was started and is not up after all that time.
+    NotUp,
 }
 
 /// Watches one life of a guest.
 #[derive(Debug)]
 pub struct GuestWatch {
     timeout_us: u64,
+    boot_us: u64,
+    /// Since when it boots.
+    boots_since: Option<Micros>,
     number: u64,
     asked_at: Option<Micros>,
     /// The guest's processor time at the ping, or at the last nudge since.
@@ -41,10 +46,12 @@ pub struct GuestWatch {
 }
 
 impl GuestWatch {
-    /// A watch with this patience.
-    pub const fn new(timeout_us: u64) -> Self {
+    /// A watch with this patience for an answer, and this for a boot, microseconds.
+    pub const fn new(timeout_us: u64, boot_us: u64) -> Self {
         Self {
             timeout_us,
+            boot_us,
+            boots_since: None,
             number: 0,
             asked_at: None,
             nudged_at_processor_us: 0,
@@ -55,20 +62,26 @@ impl GuestWatch {
         }
     }
 
+    /// The guest was started: it is to say that it is up.
+    pub const fn started(&mut self, now: Micros) {
+        (self.running, self.boots_since) = (false, Some(now));
+    }
+
     /// The guest said that it is up.
     pub const fn ready(&mut self, now: Micros) {
+        self.boots_since = None;
         (self.running, self.number, self.asked_at, self.next_at) = (true, 0, None, now);
     }
 
     /// The guest is down; nothing is expected of it.
     pub const fn down(&mut self) {
-        self.running = false;
+        (self.running, self.boots_since) = (false, None);
     }
 
     /// Looks at the guest's last answer, and at the processor time that it has used (microseconds).
     pub fn look(&mut self, now: Micros, pong: u64, processor_us: u64) -> Look {
         if !self.running {
-            return Look::Fine;
+            return self.look_at_boot(now);
         }
         // The own thread was away: the guest gets its time anew.
         if now.saturating_sub(self.looked_at) > self.timeout_us / 4
@@ -92,6 +105,20 @@ impl GuestWatch {
         Look::Ping(self.number)
     }
 
+    fn look_at_boot(&mut self, now: Micros) -> Look {
+        let own_pause = now.saturating_sub(self.looked_at) > self.boot_us / 4;
+        self.looked_at = now;
+        match &mut self.boots_since {
+            Some(since) if own_pause => *since = now,
+            Some(since) if now.saturating_sub(*since) > self.boot_us => {
+                self.boots_since = None;
+                return Look::NotUp;
+            }
+            _ => {}
+        }
+        Look::Fine
+    }
+
     /// A ping has waited for so long. A guest that works is nudged first: if it is one slice that does not end, that one
     /// is lost and the guest lives.
     fn unanswered(&mut self, waited_us: u64, processor_us: u64) -> Look {
@@ -110,9 +137,13 @@ impl GuestWatch {
 mod tests {
     use super::*;
 
+    fn watch() -> GuestWatch {
+        GuestWatch::new(100_000, 500_000)
+    }
+
     #[test]
     fn an_answered_ping_is_fine_and_an_unanswered_one_is_not() {
-        let mut w = GuestWatch::new(100_000);
+        let mut w = watch();
         assert_eq!(w.look(0, 0, 0), Look::Fine, "not up yet");
         w.ready(0);
         assert_eq!(w.look(0, 0, 0), Look::Ping(1));
@@ -123,8 +154,27 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_does_not_come_up_is_noticed_once_for_each_start() {
+        let mut w = watch();
+        let not_up = |w: &mut GuestWatch, ms: std::ops::Range<u64>| {
+            ms.filter(|ms| w.look(ms * 1000, 0, 0) == Look::NotUp).collect::<Vec<_>>()
+        };
+        assert_eq!(not_up(&mut w, 0..1_000), [0; 0], "it was not started yet");
+        w.started(1_000_000);
+        assert_eq!(not_up(&mut w, 1_000..2_000), [1_501]);
+        w.started(2_000_000);
+        assert_eq!(w.look(5_000_000, 0, 0), Look::Fine, "the own pause is not the guest's fault");
+        assert_eq!(not_up(&mut w, 5_001..6_000), [5_501]);
+        w.started(6_000_000);
+        w.ready(6_100_000);
+        assert_eq!(not_up(&mut w, 6_101..6_200), [0; 0]);
+        w.down();
+        assert_eq!(not_up(&mut w, 6_200..9_000), [0; 0], "nobody has started it");
+    }
+
+    #[test]
     fn an_own_pause_is_not_the_guests_fault() {
-        let mut w = GuestWatch::new(100_000);
+        let mut w = watch();
         w.ready(0);
         assert_eq!(w.look(0, 0, 0), Look::Ping(1));
         assert_eq!(w.look(500_000, 0, 0), Look::Fine);
@@ -133,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_works_without_an_answer_is_nudged_before_it_is_hung() {
-        let mut w = GuestWatch::new(100_000);
+        let mut w = watch();
         w.ready(0);
         assert_eq!(w.look(0, 0, 500), Look::Ping(1));
         // It has half of a processor.
@@ -145,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_answers_after_a_nudge_is_fine() {
-        let mut w = GuestWatch::new(100_000);
+        let mut w = watch();
         w.ready(0);
         assert_eq!(w.look(0, 0, 0), Look::Ping(1));
         let nudges = (1..60).filter(|ms| w.look(ms * 1000, 0, ms * 1000) == Look::Nudge).count();
@@ -156,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_gets_little_processor_time_is_hung_in_the_end() {
-        let mut w = GuestWatch::new(100_000);
+        let mut w = watch();
         w.ready(0);
         assert_eq!(w.look(0, 0, 0), Look::Ping(1));
         let hung_at = (1..1000).find(|ms| w.look(ms * 1000, 0, ms * 100) == Look::Hung);

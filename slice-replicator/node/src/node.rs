@@ -248,7 +248,7 @@ impl Node {
             orchestrator: Upstream::new(Role::Orchestrator, config.orchestrator, tokens::ORCHESTRATOR),
             edge: Upstream::new(Role::Edge, config.edge, tokens::EDGE),
             heartbeat,
-            guest_watch: GuestWatch::new(config.timing.guest_timeout_ms * 1000),
+            guest_watch: GuestWatch::new(config.timing.guest_timeout_ms * 1000, config.timing.guest_boot_ms * 1000),
             waker,
             neighbours: config.linux.as_ref().map(|_| Neighbours::default()),
             guest_running: false,

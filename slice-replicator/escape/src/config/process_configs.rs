@@ -118,6 +118,7 @@ impl ReplicationFile {
             suspect_after_ms: timings.suspect_after_ms,
             progress_timeout_ms: timings.progress_timeout_ms,
             guest_timeout_ms: timings.guest_timeout_ms,
+            guest_boot_ms: timings.guest_boot_ms,
             max_staleness_ms: timings.max_staleness_ms,
             pause_limit_ms: timings.pause_limit_ms,
         }

@@ -108,6 +108,7 @@ fn every_key_arrives_at_the_node() {
         ("suspect_after_ms = 50", "timing.suspect_after_ms", "50"),
         ("progress_timeout_ms = 200", "timing.progress_timeout_ms", "200"),
         ("guest_timeout_ms = 90", "timing.guest_timeout_ms", "90"),
+        ("guest_boot_ms = 5000", "timing.guest_boot_ms", "5000"),
         ("max_staleness_ms = 10", "timing.max_staleness_ms", "10"),
         ("pause_limit_ms = 30", "timing.pause_limit_ms", "30"),
         ("held_kib_per_slice = 256", "quotas.held_kib_per_slice", "256"),

@@ -111,6 +111,7 @@ impl ReplicationFile {
         rules.within(timings.suspect_after_ms, 2..=60_000, "timings", "suspect_after_ms");
         rules.within(timings.progress_timeout_ms, 5..=60_000, "timings", "progress_timeout_ms");
         rules.within(timings.guest_timeout_ms, 10..=60_000, "timings", "guest_timeout_ms");
+        rules.within(timings.guest_boot_ms, 100..=600_000, "timings", "guest_boot_ms");
         rules.within(timings.max_staleness_ms, 1..=1_000, "timings", "max_staleness_ms");
         rules.within(timings.pause_limit_ms, 1..=60_000, "timings", "pause_limit_ms");
         rules.within(timings.claim_ms, 0..=600_000, "timings", "claim_ms");

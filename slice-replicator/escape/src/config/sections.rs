@@ -109,6 +109,8 @@ pub struct Timings {
     pub progress_timeout_ms: u64,
     /// No sign of life of the own guest's main loop for this long = the guest hangs, milliseconds.
     pub guest_timeout_ms: u64,
+    /// A guest that was started and is not up after this has not booted: it is started again, milliseconds.
+    pub guest_boot_ms: u64,
     /// State that changed without output is committed within this, milliseconds.
     pub max_staleness_ms: u64,
     /// An owner whose loop paused longer asks its standby before it releases anything, milliseconds.
@@ -125,6 +127,7 @@ impl Default for Timings {
             suspect_after_ms: 40,
             progress_timeout_ms: 300,
             guest_timeout_ms: 120,
+            guest_boot_ms: 60_000,
             max_staleness_ms: 250,
             pause_limit_ms: 36,
             claim_ms: 10_000,

@@ -79,11 +79,25 @@ struct Plan {
 
 impl<'a> HostsCell<'a> {
     pub fn start(directory: &Directory, network: &'a HostsNetwork) -> Self {
-        let mut cell = Self { processes: BTreeMap::new(), plans: plans(directory), network };
+        let mut cell = Self { processes: BTreeMap::new(), plans: plans(directory, FILE), network };
         for process in ["orchestrator", "edge"].into_iter().chain(NODES) {
             cell.start_process(process);
         }
         cell
+    }
+
+    /// Two hosts only, of a cell that is the same but for its image and the time that a guest has to boot.
+    pub fn start_first_node(directory: &Directory, network: &'a HostsNetwork, image: &Path, boot_ms: u32) -> Self {
+        let file = FILE.replace("[cell]", &format!("[cell]\nimage = {image:?}"));
+        let file = file.replace("[timings]", &format!("[timings]\nguest_boot_ms = {boot_ms}"));
+        let mut cell = Self { processes: BTreeMap::new(), plans: plans(directory, &file), network };
+        ["orchestrator", NODES[0]].into_iter().for_each(|process| cell.start_process(process));
+        cell
+    }
+
+    /// Where the orchestrator writes its events.
+    pub fn events(&self) -> PathBuf {
+        self.plans["orchestrator"].configuration.with_file_name("events.jsonl")
     }
 
     fn start_process(&mut self, name: &str) {
@@ -199,9 +213,9 @@ impl Drop for HostsCell<'_> {
 }
 
 /// Runs `escape cell init` and copies each process's directory to a place of its own.
-fn plans(directory: &Directory) -> BTreeMap<String, Plan> {
+fn plans(directory: &Directory, content: &str) -> BTreeMap<String, Plan> {
     let (file, out) = (directory.file("cell.toml"), directory.file("cell"));
-    std::fs::write(&file, FILE).unwrap();
+    std::fs::write(&file, content).unwrap();
     let output = escape(&["cell", "init", "--json"]).arg(&file).arg("--out").arg(&out).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");

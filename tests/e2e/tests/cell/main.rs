@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ab;
+mod boot;
 mod bulk;
 mod capture;
 mod configuration;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("poison::one_session_is_lost", poison::one_session_is_lost),
         ("hostile_session::others_do_not_wait", hostile_session::others_do_not_wait),
         ("sharing::connections_of_a_client_fail_over_together", sharing::fail_over_together),
+        ("boot::a_guest_that_does_not_boot_is_told_and_started_again", boot::is_told_and_started_again),
         ("hosts::a_cell_on_three_hosts_from_its_file", hosts::from_its_file),
         ("moving::sessions_move_back_and_forth", moving::sessions_move_back_and_forth),
         ("replication_port::hostile_bytes_harm_no_session", replication_port::hostile_bytes),
