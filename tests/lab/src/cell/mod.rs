@@ -19,6 +19,7 @@ mod network;
 mod process;
 mod scenario;
 mod server_image;
+mod typist;
 
 pub use scenario::{CellParts, fail_over, in_directory, serve_known};
 pub use server_image::Servers;

@@ -4,6 +4,7 @@ use super::clients::{Session, Stream, curl};
 use super::control::Control;
 use super::host::CellHost;
 use super::network::Network;
+use super::typist::Typist;
 use crate::host::{Image, Kind};
 use crate::steps::Steps;
 use anyhow::{Context, Result, ensure};
@@ -125,10 +126,17 @@ impl<'a> Lab<'a> {
         self.check_curl()?;
         self.steps.passed("curl gets 300,000 checked bytes");
         self.control.wait_settled(&self.network, SETTLE_MAX)?;
+        let typist = Typist::begin(&self.network.clients)?;
         self.move_and_back()?;
         self.kill()?;
         self.hang()?;
         self.partition()?;
+        let typed = typist.end()?;
+        self.steps.passed(&format!(
+            "somebody typed {} keys through all of it, each answered once; longest wait {:.1} s",
+            typed.keys,
+            typed.longest.as_secs_f64()
+        ));
         let (sent, received) = self.stream.take().context("the stream")?.end()?;
         self.steps.passed(&format!("the stream ends with {sent} bytes one way and {received} the other, all right"));
         Ok(())
