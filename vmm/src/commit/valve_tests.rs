@@ -140,6 +140,17 @@ fn whatever_is_not_a_bound_slice_is_dropped_for_its_cause() {
     let mut arp = data(0, 1, 1);
     arp[24..26].copy_from_slice(&[8, 6]);
     assert_eq!(dropped(&mut valve, &arp), DropCause::Unprotected);
+    // A header that asks for the checksum of TCP is refused before that.
+    let mut plain = data(0, 1, 1);
+    plain[..12].fill(0);
+    for ethertype in [[0x86, 0xdd], [0x81, 0x00]] {
+        let mut ipv6_or_vlan = plain.clone();
+        ipv6_or_vlan[24..26].copy_from_slice(&ethertype);
+        assert_eq!(dropped(&mut valve, &ipv6_or_vlan), DropCause::Unprotected);
+    }
+    let mut udp = plain;
+    udp[26 + 9] = 17;
+    assert_eq!(dropped(&mut valve, &udp), DropCause::Unprotected);
     valve.config.unprotected_output = true;
     assert_eq!(valve.submit(&arp, &memory, 0), Verdict::PassUnprotected);
     assert_eq!(valve.submit(&other_port, &memory, 0), Verdict::PassUnprotected);
