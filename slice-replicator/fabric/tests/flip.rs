@@ -45,8 +45,10 @@ fn groups_flip_in_one_transaction_whatever_the_number_of_flows() {
             let mut bed = Bed::removing(3, removal);
             let mut fabric = bed.install();
             let told = fabric.set_flows(&flows(groups)).expect("flows told");
+            let begun = Instant::now();
             let again = fabric.set_flows(&flows(groups)).expect("flows told again");
-            eprintln!("{FLOWS} flows in one transaction: {told:?} in the kernel, told again: {again:?}");
+            let whole = begun.elapsed();
+            eprintln!("{FLOWS} flows in one transaction: {told:?} in the kernel, told again: {again:?} of {whole:?}");
             assert_eq!(fabric.flows().unwrap().len(), FLOWS as usize);
 
             let (kernel, whole) = flip_many_times(&mut bed, &mut fabric, groups, 60);

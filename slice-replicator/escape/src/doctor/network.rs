@@ -1,5 +1,6 @@
 //! Taps, namespaces, steering.
 
+use escape_fabric::nft::TableOwnership;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -39,15 +40,21 @@ pub fn namespace() -> Check {
     }
 }
 
-/// Whether nf_tables can be spoken to. Steering by `fwd` and `dup` is tried out by the fabric when it is installed.
+/// Whether this machine can steer frames: puts a whole fabric in force, in a namespace of its own.
 pub fn nf_tables() -> Check {
     let name = "nf_tables";
-    match kernel_calls::try_nf_tables() {
-        Ok(()) => Check::fine(name, "answers in a namespace of its own"),
+    match escape_fabric::fabric::probe() {
+        Ok(TableOwnership::ExclusiveAndLasting) => Check::fine(name, "steers frames in a namespace of its own"),
+        Ok(TableOwnership::Shared) => Check::limited(
+            name,
+            "steers frames in a namespace of its own; other programs can change its tables here",
+            "keep reloads of a firewall (`flush ruleset`) away from an edge, or use a kernel of at least version 6.9 there",
+        ),
         Err(error) => Check::missing(
             name,
-            format!("does not answer: {error}"),
-            "modprobe nf_tables nft_fwd_netdev nft_dup_netdev; the kernel needs CONFIG_NF_TABLES_NETDEV; CAP_NET_ADMIN is needed",
+            format!("cannot steer frames: {error}"),
+            "modprobe nf_tables nft_fwd_netdev nft_dup_netdev nft_hash nft_objref veth; the kernel needs CONFIG_NF_TABLES_NETDEV; CAP_NET_ADMIN \
+             is needed",
         ),
     }
 }

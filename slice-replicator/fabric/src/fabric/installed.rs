@@ -12,9 +12,9 @@ use crate::nft::{NftClient, NftError, Removal, TableOwnership, Transaction};
 use crate::{GroupId, NodeId};
 
 /// The packet path writes `pair` too: an entry that appears between its removal and its addition makes a transaction
-/// fail; so does one that expires between the look at it and its removal, where that must be looked at
-/// ([`crate::nft::Removal::Delete`]). So does, for a moment, a hash table that must grow while the kernel has no memory at hand (its worker then makes
-/// it grow; `rhashtable_insert_rehash` in the kernel's `lib/rhashtable.c`). All are tried again, so often.
+/// fail; so does one that expires between the look at it and its removal, where it must be looked at
+/// ([`Removal::Delete`]). So does, for a moment, a hash table that must grow while the kernel has no memory at hand (its
+/// worker then makes it grow; `rhashtable_insert_rehash` in the kernel's `lib/rhashtable.c`). All are tried again, so often.
 const FLOW_TRIES: u32 = 8;
 /// Pause before another try.
 const FLOW_TRY_PAUSE: Duration = Duration::from_millis(1);

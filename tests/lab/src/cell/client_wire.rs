@@ -22,6 +22,8 @@ const DELAY: Duration = Duration::from_millis(8);
 const LATE_MAX: usize = 256;
 /// A wire looks at least so often whether it is to end.
 const LOOK: Duration = Duration::from_millis(5);
+/// Frames from one end before the other is looked at.
+const FRAMES_MAX: usize = 64;
 /// Ethernet's largest frame here, with the tap's header; a longer one is not carried.
 const FRAME_MAX: usize = 2048;
 
@@ -89,7 +91,9 @@ impl Carrier {
 
     fn carry_from(&mut self, from: usize, state: &State) {
         let mut frame = [0; FRAME_MAX];
-        while let Some(n) = self.ends.get(from).and_then(|end| rustix::io::read(end.as_fd(), &mut frame).ok()) {
+        for _ in 0..FRAMES_MAX {
+            let end = self.ends.get(from);
+            let Some(n) = end.and_then(|end| rustix::io::read(end.as_fd(), &mut frame).ok()) else { return };
             let frame = frame.get(..n).unwrap_or_default();
             let fate = if state.is_bad.load(Ordering::Relaxed) { self.fate() } else { FINE };
             match fate {
