@@ -1,5 +1,6 @@
 //! Errors of the library.
 
+use escape_abi::layout::SLOT_SIZE;
 use std::io;
 
 /// Why the library could not do what was asked.
@@ -35,6 +36,14 @@ pub enum ProcessError {
     ControlPages {
         /// The arena's size.
         bytes: usize,
+    },
+    /// The host has more slots than the arena has room for.
+    #[error("the arena has {bytes} bytes, and its {slots} slots need {}: is it the device of this cell?", u64::from(*.slots) * SLOT_SIZE as u64)]
+    ArenaTooSmall {
+        /// The arena's size.
+        bytes: usize,
+        /// Slots, by the control pages.
+        slots: u32,
     },
     /// The agent speaks another version, or nonsense.
     #[error("the agent said what this library does not know")]

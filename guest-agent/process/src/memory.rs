@@ -38,7 +38,7 @@ impl SliceMemory {
     /// Memory that is mapped already: control pages and arena, each with its size.
     ///
     /// # Errors
-    /// The pages are not those of such an arena.
+    /// The pages are not those of such an arena, or the arena has no room for their slots.
     ///
     /// # Safety
     /// Both are mapped for the life of the process, aligned to 4096, and reached by nobody but the host and this crate.
@@ -53,8 +53,11 @@ impl SliceMemory {
         let at = ControlLayout::new(n_slots.min(SLOTS_MAX));
         let control_fits = usize::try_from(at.bytes).is_ok_and(|bytes| bytes <= control.1);
         let arena_fits = (n_slots as usize).checked_mul(SLOT_SIZE).is_some_and(|bytes| bytes <= arena.1);
-        if magic != CONTROL_MAGIC || n_slots > SLOTS_MAX || !control_fits || !arena_fits {
+        if magic != CONTROL_MAGIC || n_slots > SLOTS_MAX || !control_fits {
             return Err(wrong());
+        }
+        if !arena_fits {
+            return Err(ProcessError::ArenaTooSmall { bytes: arena.1, slots: n_slots });
         }
         // SAFETY: the tables lie in the pages, aligned to 4096, by the layout and the checks.
         unsafe {
@@ -92,5 +95,31 @@ impl SliceMemory {
             // and checks the word afterwards.
             unsafe { self.metas.add(slot as usize).write_volatile(meta()) }
         });
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_that_is_too_small_and_pages_of_something_else_are_refused() {
+        const SLOTS: u32 = 4;
+        let bytes = ControlLayout::new(SLOTS).bytes as usize;
+        let mut control: Vec<u64> = vec![0; bytes / 8];
+        // SAFETY: zeroed and long enough for the header; nothing of the arena is looked at, and nothing outlives this test.
+        let mut attach = |magic: u64, arena_bytes: usize| unsafe {
+            let header = control.as_mut_ptr().cast::<ControlHeader>();
+            (&raw mut (*header).magic).write(magic);
+            (&raw mut (*header).n_slots).write(SLOTS);
+            let arena = std::ptr::without_provenance_mut(4096);
+            SliceMemory::attach((header.cast(), bytes), (arena, arena_bytes)).map_err(|error| error.to_string())
+        };
+        assert!(attach(CONTROL_MAGIC, SLOTS as usize * SLOT_SIZE).is_ok());
+        let small = attach(CONTROL_MAGIC, SLOTS as usize * SLOT_SIZE - 1).unwrap_err();
+        assert!(small.contains("has 1048575 bytes, and its 4 slots need 1048576"), "{small}");
+        let foreign = attach(CONTROL_MAGIC + 1, SLOTS as usize * SLOT_SIZE).unwrap_err();
+        assert!(foreign.contains("the control pages are not those"), "{foreign}");
     }
 }

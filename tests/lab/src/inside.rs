@@ -38,6 +38,8 @@ impl Inside<'_> {
         // It may have ended by itself.
         let _ = process.kill();
         let _ = process.wait();
+        // The machine's last line has no end of its own.
+        println!();
         outcome.context("the lab inside")
     }
 }
