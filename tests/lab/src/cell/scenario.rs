@@ -56,7 +56,7 @@ pub fn fail_over(parts: CellParts<'_>, verbose: bool) -> Result<u32> {
     in_directory(|directory| play(parts, directory, verbose, |lab| lab.run()))
 }
 
-/// Kills a host under servers that are known elsewhere, whose image is that of the guests ([`Servers::image`]). Returns the number of steps.
+/// Kills a host under servers that are known elsewhere, whose image is that of the guests ([`super::Servers::image`]). Returns the number of steps.
 pub fn serve_known(parts: CellParts<'_>, verbose: bool) -> Result<u32> {
     in_directory(|directory| play(parts, directory, verbose, |lab| lab.run_known_servers()))
 }
