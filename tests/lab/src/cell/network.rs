@@ -2,6 +2,7 @@
 
 use super::client_wire::ClientWire;
 use super::namespace::HostNamespace;
+use super::process::enter;
 use anyhow::{Context, Result};
 use escape_fabric::links::{LinkSpec, Links};
 use escape_fabric::netns::NetNs;
@@ -9,6 +10,7 @@ use escape_fabric::tap::{Tap, TapLifetime};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::process::Command;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 const CONTROL: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
@@ -86,6 +88,14 @@ impl Network {
             self.links.set_promiscuous(port, true)?;
         }
         self.cut(wires, false)
+    }
+
+    /// What the clients' kernel says of its connections, for people.
+    pub fn clients_connections(&self) -> String {
+        let mut command = Command::new("ss");
+        command.arg("-tnoi");
+        enter(&mut command, &self.clients, &[]);
+        command.output().map_or_else(|e| e.to_string(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Cuts a host off, or joins it again.

@@ -314,6 +314,7 @@ impl<'a> Lab<'a> {
             eprintln!("== host {number}\n{}", host.process().tail(6000));
         }
         eprintln!("== status\n{:#?}", self.control.status(&self.network));
+        eprintln!("== the clients' connections\n{}", self.network.clients_connections());
     }
 }
 
