@@ -1,6 +1,6 @@
 //! The links that this node calls: orchestrator and edge.
 
-use escape_link::{Identity, Link, LinkError, LinkLimits};
+use escape_link::{Identity, Link, LinkError, LinkLimits, LogLimit};
 use escape_proto::{Hello, Role};
 use mio::{Registry, Token};
 use serde::Serialize;
@@ -22,15 +22,13 @@ pub struct Upstream {
     link: Option<Link>,
     call_at: Option<Instant>,
     was_open: bool,
-    /// When it was told that calls are in vain, and how many have been since.
-    told_at: Option<Instant>,
-    untold: u32,
+    log: LogLimit,
 }
 
 impl Upstream {
     /// A link to the process of this role.
     pub const fn new(role: Role, addr: SocketAddr, token: Token) -> Self {
-        Self { role, addr, token, link: None, call_at: None, was_open: false, told_at: None, untold: 0 }
+        Self { role, addr, token, link: None, call_at: None, was_open: false, log: LogLimit::new(TELL_AGAIN) }
     }
 
     /// Calls if there is no link and it is time.
@@ -64,7 +62,8 @@ impl Upstream {
         }
         let open = self.is_open();
         if open {
-            (self.told_at, self.untold) = (None, 0);
+            // Its end is told, whenever it is.
+            self.log = LogLimit::new(TELL_AGAIN);
         }
         std::mem::replace(&mut self.was_open, open) != open && open
     }
@@ -109,11 +108,8 @@ impl Upstream {
     }
 
     fn fail(&mut self, error: &LinkError) {
-        if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
-            tracing::info!(%error, untold = self.untold, "link ended");
-            (self.told_at, self.untold) = (Some(Instant::now()), 0);
-        } else {
-            self.untold = self.untold.saturating_add(1);
+        if let Some(suppressed) = self.log.pass(Instant::now()) {
+            tracing::info!(%error, suppressed, "link ended");
         }
         self.link = None;
         self.was_open = false;

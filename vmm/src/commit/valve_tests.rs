@@ -133,21 +133,15 @@ fn whatever_is_not_a_bound_slice_is_dropped_for_its_cause() {
     let mut spoofed = data(0, 1, 1);
     spoofed[26 + 15] ^= 1;
     assert_eq!(dropped(&mut valve, &spoofed), DropCause::Spoofed);
-    let mut fragment = data(0, 1, 1);
-    fragment[26 + 6] = 0x20;
-    assert_eq!(dropped(&mut valve, &fragment), DropCause::Unparsable);
-    assert_eq!(dropped(&mut valve, &[]), DropCause::Unparsable);
-    let mut arp = data(0, 1, 1);
-    arp[24..26].copy_from_slice(&[8, 6]);
-    assert_eq!(dropped(&mut valve, &arp), DropCause::Unprotected);
-    for (ethertype, cause) in [([0x86, 0xdd], DropCause::Unprotected), ([0x81, 0x00], DropCause::Unparsable)] {
-        let mut ipv6_or_vlan = data(0, 1, 1);
-        ipv6_or_vlan[24..26].copy_from_slice(&ethertype);
-        assert_eq!(dropped(&mut valve, &ipv6_or_vlan), cause);
+    let changed = |at: usize, bytes: &[u8]| [&data(0, 1, 1)[..at], bytes, &data(0, 1, 1)[at + bytes.len()..]].concat();
+    let (fragment, vlan) = (changed(26 + 6, &[0x20]), changed(24, &[0x81, 0x00]));
+    for frame in [&fragment, &vlan, &Vec::new()] {
+        assert_eq!(dropped(&mut valve, frame), DropCause::Unparsable);
     }
-    let mut udp = data(0, 1, 1);
-    udp[26 + 9] = 17;
-    assert_eq!(dropped(&mut valve, &udp), DropCause::Unprotected);
+    let (arp, ipv6, udp) = (changed(24, &[8, 6]), changed(24, &[0x86, 0xdd]), changed(26 + 9, &[17]));
+    for frame in [&arp, &ipv6, &udp] {
+        assert_eq!(dropped(&mut valve, frame), DropCause::Unprotected);
+    }
     valve.config.unprotected_output = true;
     assert_eq!(valve.submit(&arp, &memory, 0), Verdict::PassUnprotected);
     assert_eq!(valve.submit(&other_port, &memory, 0), Verdict::PassUnprotected);

@@ -205,20 +205,13 @@ impl Fabric {
     pub fn set_buckets(&mut self, buckets: &[(u16, GroupId)]) -> Result<Duration, FabricError> {
         let elements = bucket_elements(buckets)?;
         let keys: Vec<[u8; 4]> = elements.iter().map(|(bucket, _)| *bucket).collect();
-        let known = self.nft.removable(&self.config.table, BUCKET, &keys)?;
-        let mut transaction = self.nft.begin(&self.config.table);
-        transaction.remove_elements(BUCKET, &known);
-        transaction.add_elements(BUCKET, &elements);
-        Ok(self.nft.commit(transaction)?)
+        Ok(self.replace(BUCKET, &keys, &elements)?)
     }
 
     /// Refuses new flows of these buckets.
     pub fn clear_buckets(&mut self, buckets: &[u16]) -> Result<Duration, FabricError> {
         let keys: Vec<[u8; 4]> = buckets.iter().map(|bucket| u32::from(*bucket).to_ne_bytes()).collect();
-        let known = self.nft.removable(&self.config.table, BUCKET, &keys)?;
-        let mut transaction = self.nft.begin(&self.config.table);
-        transaction.remove_elements(BUCKET, &known);
-        Ok(self.nft.commit(transaction)?)
+        Ok(self.replace(BUCKET, &keys, &[])?)
     }
 
     /// Tells which group flows belong to, in one transaction (10,000 flows keep the calling thread for some 20 ms); entries learned from SYNs are confirmed by it, they do not
@@ -226,37 +219,46 @@ impl Fabric {
     pub fn set_flows(&mut self, flows: &[(Flow, GroupId)]) -> Result<Duration, FabricError> {
         let elements = flow_elements(flows, &self.config.tcp_ports, self.config.place_by)?;
         let keys: Vec<[u8; KEY_LEN]> = elements.iter().map(|(key, _)| *key).collect();
-        let mut tries = FLOW_TRIES;
-        loop {
-            let known = self.nft.removable(&self.config.table, PAIR, &keys)?;
-            let mut transaction = self.nft.begin(&self.config.table);
-            transaction.remove_elements(PAIR, &known);
-            transaction.add_elements(PAIR, &elements);
-            tries -= 1;
-            match self.nft.commit(transaction) {
-                Err(error) if tries > 0 && is_momentary(&error) => std::thread::sleep(FLOW_TRY_PAUSE),
-                Err(error) if error.refusal() == Some(libc::ENFILE) => {
-                    return Err(FabricError::FlowsFull { flows: flows.len() });
-                }
-                other => return Ok(other?),
-            }
+        match self.replace_flows(&keys, &elements) {
+            Err(error) if error.refusal() == Some(libc::ENFILE) => Err(FabricError::FlowsFull { flows: flows.len() }),
+            other => Ok(other?),
         }
     }
 
     /// Forgets flows (closed ones); unknown ones are passed over.
     pub fn del_flows(&mut self, flows: &[Flow]) -> Result<Duration, FabricError> {
         let keys: Vec<[u8; KEY_LEN]> = flows.iter().map(|flow| flow.steered(self.config.place_by).key()).collect();
+        Ok(self.replace_flows(&keys, &[])?)
+    }
+
+    /// [`Self::replace`] in a map that the packet path writes too.
+    fn replace_flows(
+        &mut self,
+        keys: &[[u8; KEY_LEN]],
+        elements: &[([u8; KEY_LEN], [u8; 4])],
+    ) -> Result<Duration, NftError> {
         let mut tries = FLOW_TRIES;
         loop {
-            let known = self.nft.removable(&self.config.table, PAIR, &keys)?;
-            let mut transaction = self.nft.begin(&self.config.table);
-            transaction.remove_elements(PAIR, &known);
             tries -= 1;
-            match self.nft.commit(transaction) {
+            match self.replace(PAIR, keys, elements) {
                 Err(error) if tries > 0 && is_momentary(&error) => std::thread::sleep(FLOW_TRY_PAUSE),
-                other => return Ok(other?),
+                other => return other,
             }
         }
+    }
+
+    /// Removes what a map has of these keys and adds these elements, in one transaction.
+    fn replace<K: AsRef<[u8]> + Clone + Ord>(
+        &mut self,
+        map: &str,
+        keys: &[K],
+        elements: &[(K, [u8; 4])],
+    ) -> Result<Duration, NftError> {
+        let known = self.nft.removable(&self.config.table, map, keys)?;
+        let mut transaction = self.nft.begin(&self.config.table);
+        transaction.remove_elements(map, &known);
+        transaction.add_elements(map, elements);
+        self.nft.commit(transaction)
     }
 
     /// All known flows, sorted. Those that come or go while the list is read may be missing.
