@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use host::{Host, Keys, Kind, Parts};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Boots a Linux guest with `escape boot` and uses it.
 #[derive(Debug, Parser)]
@@ -48,7 +49,10 @@ struct Options {
     /// All of it within one emulated machine with SVM, as it runs on a machine that has it.
     #[arg(long, conflicts_with = "cell")]
     inside: bool,
-    /// What happens to frames on the cell's clients' wire while that is bad; any, if it is not said.
+    /// The cell's hosts fail as chance has it, again and again, for so many minutes.
+    #[arg(long, value_name = "MINUTES", requires = "cell", conflicts_with_all = ["lighttpd", "servers"])]
+    soak: Option<u64>,
+    /// Of what is left to chance in the cell; any, if it is not said.
     #[arg(long)]
     seed: Option<u64>,
     /// Print everything that the consoles say; of a cell, the end of it.
@@ -88,7 +92,10 @@ fn main() -> Result<()> {
                 cell::serve_known(cell::CellParts { guest: &guest, ..parts }, options.verbose)
             }),
             (None, Some(guest)) => cell::serve_known(cell::CellParts { guest, ..parts }, options.verbose),
-            (None, None) => cell::fail_over(parts, options.verbose),
+            (None, None) => match options.soak {
+                Some(minutes) => cell::fail_over_for(parts, Duration::from_secs(minutes * 60), options.verbose),
+                None => cell::fail_over(parts, options.verbose),
+            },
         };
         let steps = steps.context("lab")?;
         println!("lab: {steps} steps passed, 0 failed");

@@ -25,12 +25,13 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_secs(1);
 /// The network interface of a cell's guest.
 const INTERFACE: &str = "eth0";
-/// Kernel settings that a cell's guest must have: no answer without state of a connection, and nothing that a capsule has no place for.
+/// Kernel settings that a cell's guest must have: no answer without state of a connection, and nothing that a capsule has no place for. ICMP
+/// does not reach a guest, so its kernel must find out by itself that large segments do not arrive (RFC 4821, for black holes only).
 const SETTINGS: [(&str, &str); 4] = [
     ("/proc/sys/net/ipv4/tcp_syncookies", "0"),
     ("/proc/sys/net/ipv4/tcp_ecn", "0"),
     ("/proc/sys/net/ipv4/tcp_fastopen", "0"),
-    ("/proc/sys/net/ipv4/tcp_mtu_probing", "0"),
+    ("/proc/sys/net/ipv4/tcp_mtu_probing", "1"),
 ];
 
 /// Whether this guest is a cell's.

@@ -1,8 +1,9 @@
 //! The wire between clients and edge: perfect, or as bad as a client's network can be. Lost frames, frames that come twice, frames that come
-//! late and behind others.
+//! late and behind others; a path that takes no large frames and does not say so.
 
+use super::random::Random;
 use anyhow::{Context, Result};
-use escape_fabric::tap::Tap;
+use escape_fabric::tap::{Tap, VNET_HEADER_LEN};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ const LOOK: Duration = Duration::from_millis(5);
 const FRAMES_MAX: usize = 64;
 /// Ethernet's largest frame here, with the tap's header; a longer one is not carried.
 const FRAME_MAX: usize = 2048;
+/// The largest frame towards clients on a narrow path: 1,280 bytes, the least that any path of IPv6 takes, with Ethernet's and the tap's headers.
+const NARROW_MAX: usize = 1280 + 14 + VNET_HEADER_LEN.unsigned_abs() as usize;
+/// The edge's end of the wire.
+const EDGE: usize = 1;
 
 /// Carries frames until it is dropped.
 pub struct ClientWire {
@@ -36,15 +41,17 @@ pub struct ClientWire {
 #[derive(Default)]
 struct State {
     is_bad: AtomicBool,
+    is_narrow: AtomicBool,
     ends: AtomicBool,
     lost: AtomicU64,
+    too_large: AtomicU64,
 }
 
 impl ClientWire {
     /// A perfect wire between two taps, with the seed of what happens to frames when it is bad.
     pub fn between(clients: Tap, edge: Tap, seed: u64) -> Result<Self> {
         let state = Arc::new(State::default());
-        let mut carrier = Carrier { ends: [clients, edge], late: [Vec::new(), Vec::new()], random: seed };
+        let mut carrier = Carrier { ends: [clients, edge], late: [Vec::new(), Vec::new()], random: Random::new(seed) };
         let theirs = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("client-wire".into()).spawn(move || carrier.carry(&theirs));
         Ok(Self { state, thread: Some(thread.context("the clients' wire")?) })
@@ -54,6 +61,13 @@ impl ClientWire {
     pub fn be_bad(&self, bad: bool) -> u64 {
         self.state.is_bad.store(bad, Ordering::Relaxed);
         self.state.lost.swap(0, Ordering::Relaxed)
+    }
+
+    /// From now on large frames for clients vanish without a word, or get through again: a tunnel on the way whose ICMP nobody hears. Returns
+    /// those that vanished since it was told last.
+    pub fn be_narrow(&self, narrow: bool) -> u64 {
+        self.state.is_narrow.store(narrow, Ordering::Relaxed);
+        self.state.too_large.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -72,7 +86,7 @@ struct Carrier {
     ends: [Tap; 2],
     /// Frames for each end, and when they are due.
     late: [Vec<(Instant, Vec<u8>)>; 2],
-    random: u64,
+    random: Random,
 }
 
 impl Carrier {
@@ -95,7 +109,11 @@ impl Carrier {
             let end = self.ends.get(from);
             let Some(n) = end.and_then(|end| rustix::io::read(end.as_fd(), &mut frame).ok()) else { return };
             let frame = frame.get(..n).unwrap_or_default();
-            let fate = if state.is_bad.load(Ordering::Relaxed) { self.fate() } else { FINE };
+            if from == EDGE && n > NARROW_MAX && state.is_narrow.load(Ordering::Relaxed) {
+                state.too_large.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let fate = if state.is_bad.load(Ordering::Relaxed) { self.random.below(100) } else { FINE };
             match fate {
                 0..LOST => _ = state.lost.fetch_add(1, Ordering::Relaxed),
                 LOST..TWICE => {
@@ -114,14 +132,6 @@ impl Carrier {
         {
             late.push((Instant::now() + DELAY, frame.to_vec()));
         }
-    }
-
-    /// 0 to 99: SplitMix64 (Steele, Lea, Flood 2014).
-    fn fate(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % 100
     }
 
     fn deliver_late(&mut self) {

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// A reply comes within this, whatever has happened to the host: emulated hosts are slow.
 pub const REPLY_MAX: Duration = Duration::from_secs(60);
+/// TCP_USER_TIMEOUT of one client: more than emulated hosts take to be missed, and a client's retransmission after that.
+const USER_TIMEOUT_MS: u32 = 5_000;
 /// The service of the cell.
 pub const HTTP: &str = "10.77.0.10:80";
 /// Its second port.
@@ -48,8 +50,8 @@ impl Session {
         Ok(Self { stream: connect(clients, service)?, count: 0, longest: Duration::ZERO })
     }
 
-    /// Makes its client one of several kinds: another congestion control (T35), or keep-alives that give up after three seconds (T18).
-    /// Returns which.
+    /// Makes its client one of several kinds: another congestion control (T35), keep-alives that give up after three seconds, or a client
+    /// that gives up when nothing of what it has sent is acknowledged for so long (T18). Returns which.
     pub fn be_of_kind(&self, number: usize) -> Result<String> {
         if number == 0 {
             let second = Duration::from_secs(1);
@@ -58,6 +60,10 @@ impl Session {
             sockopt::set_tcp_keepintvl(&self.stream, second)?;
             sockopt::set_tcp_keepcnt(&self.stream, 3)?;
             return Ok("keep-alives of 1 s".to_owned());
+        }
+        if number == 1 {
+            sockopt::set_tcp_user_timeout(&self.stream, USER_TIMEOUT_MS)?;
+            return Ok(format!("a limit of {USER_TIMEOUT_MS} ms"));
         }
         let known = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
         let known = known.context("congestion controls")?;
@@ -91,6 +97,12 @@ impl Session {
         let facts: serde_json::Value = serde_json::from_str(&body).with_context(|| body.clone())?;
         let node = facts.get("node").and_then(serde_json::Value::as_u64).with_context(|| body.clone())?;
         u16::try_from(node).context("a node's number")
+    }
+
+    /// Its client ends it, and waits for the other end. Returns the bytes that came unasked.
+    pub fn end(mut self) -> Result<u64> {
+        self.stream.shutdown(Shutdown::Write).context("the end of a session")?;
+        std::io::copy(&mut self.stream, &mut std::io::sink()).context("waiting for the end of a session")
     }
 
     fn ask(&mut self, request: &str) -> Result<String> {

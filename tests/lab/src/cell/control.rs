@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 /// Groups of the cell: two per node.
 const GROUPS: usize = 4;
 
-/// Times for hosts that are emulated on a busy machine. The rest is a cell's as people would write it.
+/// Times for hosts that are emulated on a busy machine. Slots for every host that dies: those beside a session that goes on for ever are used
+/// by nobody. The rest is a cell's as people would write it.
 fn replication_file(image: &Path) -> String {
     let node =
         |id: u8, host: &str| format!("[[nodes]]\nid = {id}\nhost = \"{host}\"\ncontrol = \"10.78.0.1{id}:7400\"\n\n");
     format!(
-        "[cell]\nuuid = \"0b4a5a3a-55b0-4a4f-9b5e-1c8f6f1f2a3c\"\nimage = {image:?}\nram_mib = 192\nslots = 256\nleases_per_node = 1\n\
+        "[cell]\nuuid = \"0b4a5a3a-55b0-4a4f-9b5e-1c8f6f1f2a3c\"\nimage = {image:?}\nram_mib = 192\nslots = 1024\nleases_per_node = 1\n\
          groups_per_node = 2\n\n[timings]\nheartbeat_ms = 50\nsuspect_after_ms = 1000\nprogress_timeout_ms = 5000\n\
          guest_timeout_ms = 10000\nguest_boot_ms = 100000\npause_limit_ms = 800\n\n[control]\norchestrator = \"10.78.0.1:7400\"\n\
          edge = \"10.78.0.1:7401\"\n\n{}{}",

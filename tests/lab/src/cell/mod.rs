@@ -9,17 +9,20 @@
 //!               every host ── ctl NIC ── br0 [ edge, orchestrator ]
 //! ```
 
+mod beside;
 mod client_wire;
 mod clients;
 mod control;
+mod firewall;
 mod host;
 mod known_servers;
 mod namespace;
 mod network;
 mod process;
+mod random;
 mod scenario;
 mod server_image;
-mod typist;
+mod soak;
 
-pub use scenario::{CellParts, fail_over, in_directory, serve_known};
+pub use scenario::{CellParts, fail_over, fail_over_for, in_directory, serve_known};
 pub use server_image::Servers;

@@ -1,6 +1,7 @@
 //! The networks: control, one data and one mirror wire per host, and the clients'.
 
 use super::client_wire::ClientWire;
+use super::firewall::Firewall;
 use super::namespace::HostNamespace;
 use super::process::enter;
 use anyhow::{Context, Result};
@@ -25,6 +26,8 @@ pub struct Network {
     pub edge: NetNs,
     /// Between the two.
     pub wire: ClientWire,
+    /// Before the clients.
+    pub firewall: Option<Firewall>,
     links: Links,
     bridge: u32,
     /// Hosts that are namespaces of this machine; each stays when its node ends, as a machine that is switched off.
@@ -54,7 +57,8 @@ impl Network {
         theirs.add_address(near.index(), CLIENT, PREFIX)?;
         let wire = ClientWire::between(near, uplink, seed)?;
         offer_ecn(&clients)?;
-        Ok(Self { clients, edge, wire, links, bridge, hosts: BTreeMap::new() })
+        let firewall = Firewall::before(&clients)?;
+        Ok(Self { clients, edge, wire, firewall, links, bridge, hosts: BTreeMap::new() })
     }
 
     /// Wires for an emulated host: taps, for its emulator. They stay when that ends, and a new one finds them.

@@ -1,10 +1,10 @@
 //! What happens to the cell.
 
+use super::beside::Beside;
 use super::clients::{Session, Stream, curl};
 use super::control::Control;
 use super::host::CellHost;
 use super::network::Network;
-use super::typist::Typist;
 use crate::host::{Image, Kind};
 use crate::steps::Steps;
 use anyhow::{Context, Result, ensure};
@@ -29,7 +29,7 @@ const AWAY: Duration = Duration::from_secs(6);
 pub struct CellParts<'a> {
     /// What its hosts are.
     pub kind: Kind,
-    /// Of what happens to frames on a bad wire.
+    /// Of everything that is left to chance.
     pub seed: u64,
     /// The `escape` program.
     pub escape: &'a Path,
@@ -46,7 +46,7 @@ pub(super) struct Lab<'a> {
     pub(super) network: Network,
     pub(super) control: Control,
     pub(super) hosts: BTreeMap<u16, CellHost>,
-    sessions: Vec<Session>,
+    pub(super) sessions: Vec<Session>,
     stream: Option<Stream>,
     pub(super) steps: Steps,
 }
@@ -54,6 +54,11 @@ pub(super) struct Lab<'a> {
 /// Kills a host, lets one hang, cuts one off; sessions, a stream and `curl` go on. Returns the number of steps.
 pub fn fail_over(parts: CellParts<'_>, verbose: bool) -> Result<u32> {
     in_directory(|directory| play(parts, directory, verbose, |lab| lab.run()))
+}
+
+/// The same clients, for so long, while hosts fail as the seed says. Returns the number of steps.
+pub fn fail_over_for(parts: CellParts<'_>, lasts: Duration, verbose: bool) -> Result<u32> {
+    in_directory(|directory| play(parts, directory, verbose, |lab| lab.soak(lasts)))
 }
 
 /// Kills a host under servers that are known elsewhere, whose image is that of the guests ([`super::Servers::image`]). Returns the number of steps.
@@ -89,7 +94,7 @@ fn play(
 impl<'a> Lab<'a> {
     fn start(parts: CellParts<'a>, directory: &Path) -> Result<Self> {
         let steps = Steps::begin();
-        println!("lab: what a bad wire does to frames has the seed {0}: --seed {0}", parts.seed);
+        println!("lab: what is left to chance has the seed {0}: --seed {0}", parts.seed);
         let mut network = Network::new(parts.seed).context("the lab's networks (needs root)")?;
         let image = directory.join("guest.toml");
         let Image { kernel, initrd } = Image::in_directory(parts.guest)?;
@@ -107,7 +112,23 @@ impl<'a> Lab<'a> {
         Ok(Self { parts, directory, network, control, hosts, sessions: Vec::new(), stream: None, steps })
     }
 
+    pub(super) const fn seed(&self) -> u64 {
+        self.parts.seed
+    }
+
     fn run(&mut self) -> Result<()> {
+        self.begin_clients()?;
+        let beside = Beside::begin(&self.network.clients, self.seed())?;
+        self.move_and_back()?;
+        self.narrow_the_path()?;
+        self.kill()?;
+        self.hang()?;
+        self.partition()?;
+        self.end_clients(beside)
+    }
+
+    /// Guests come up, clients of all kinds connect, and everything has two copies.
+    pub(super) fn begin_clients(&mut self) -> Result<()> {
         for host in [1, 2] {
             self.wait_for_guest(host, 0)?;
         }
@@ -125,20 +146,47 @@ impl<'a> Lab<'a> {
             .passed(&format!("six sessions ({kinds}) and a stream are served by Debian guests; all clients offer ECN"));
         self.check_curl()?;
         self.steps.passed("curl gets 300,000 checked bytes");
-        self.control.wait_settled(&self.network, SETTLE_MAX)?;
-        let typist = Typist::begin(&self.network.clients)?;
-        self.move_and_back()?;
-        self.kill()?;
-        self.hang()?;
-        self.partition()?;
-        let typed = typist.end()?;
+        self.control.wait_settled(&self.network, SETTLE_MAX).map(drop)
+    }
+
+    /// Nobody has met anything wrong.
+    pub(super) fn end_clients(&mut self, beside: Beside) -> Result<()> {
+        let done = beside.end()?;
         self.steps.passed(&format!(
             "somebody typed {} keys through all of it, each answered once; longest wait {:.1} s",
-            typed.keys,
-            typed.longest.as_secs_f64()
+            done.typed.count,
+            done.typed.longest.as_secs_f64()
+        ));
+        self.steps.passed(&format!(
+            "somebody opened {} connections meanwhile, asked, and closed them; longest wait {:.1} s",
+            done.called.count,
+            done.called.longest.as_secs_f64()
         ));
         let (sent, received) = self.stream.take().context("the stream")?.end()?;
         self.steps.passed(&format!("the stream ends with {sent} bytes one way and {received} the other, all right"));
+        if let Some(firewall) = &self.network.firewall {
+            let judged = firewall.judged(&self.network.clients)?;
+            ensure!(judged.established > 0, "the clients' firewall has seen nothing: {judged:?}");
+            self.steps.passed(&format!(
+                "the clients' firewall, which tracks connections, let in {} frames; {} were impossible to it, {} of no connection",
+                judged.established, judged.impossible, judged.unknown
+            ));
+        }
+        Ok(())
+    }
+
+    /// Large frames for clients vanish, and nobody is told (T27).
+    fn narrow_the_path(&mut self) -> Result<()> {
+        self.network.wire.be_narrow(true);
+        let begun = Instant::now();
+        let outcome = self.check_curl();
+        let vanished = self.network.wire.be_narrow(false);
+        outcome.context("on a path that takes 1,280 bytes and does not say so")?;
+        ensure!(vanished > 0, "no frame was too large for the narrow path");
+        self.steps.passed(&format!(
+            "on a path that takes 1,280 bytes and does not say so, {vanished} frames vanished, and curl got all after {:.1} s",
+            begun.elapsed().as_secs_f64()
+        ));
         Ok(())
     }
 
@@ -155,9 +203,8 @@ impl<'a> Lab<'a> {
                 .passed(&format!("a session was moved to host {at} between two requests; longest wait {longest:.2} s"));
         }
         for _ in 0..2 {
-            let client = self.stream.as_ref().context("the stream")?.client()?;
-            let told =
-                self.move_while(&client, |lab| lab.stream.as_mut().context("the stream")?.go_on(4_000).map(drop))?;
+            let client = self.stream()?.client()?;
+            let told = self.move_while(&client, |lab| lab.stream()?.go_on(4_000).map(drop))?;
             self.use_all(2)?;
             let to = told.get("to").and_then(Value::as_u64).context("where to")?;
             self.steps.passed(&format!("the stream was moved to host {to} in the middle of its bytes"));
@@ -165,8 +212,16 @@ impl<'a> Lab<'a> {
         Ok(())
     }
 
-    fn session(&mut self) -> Result<&mut Session> {
+    pub(super) fn session(&mut self) -> Result<&mut Session> {
         self.sessions.first_mut().context("a session")
+    }
+
+    pub(super) fn stream(&mut self) -> Result<&mut Stream> {
+        self.stream.as_mut().context("the stream")
+    }
+
+    pub(super) fn host(&self, number: u16) -> Result<&CellHost> {
+        self.hosts.get(&number).with_context(|| format!("host {number}"))
     }
 
     /// Moves the session of a client that goes on meanwhile.
@@ -194,13 +249,19 @@ impl<'a> Lab<'a> {
         self.hosts.remove(&host).context("a host")?.die(&mut self.network)
     }
 
+    /// Another one in its place.
+    pub(super) fn start_host_again(&mut self, number: u16) -> Result<()> {
+        let host = start_host(self.parts, number, &mut self.network, &self.control, &self.directory)?;
+        self.hosts.insert(number, host);
+        Ok(())
+    }
+
     /// A host dies; another takes its place.
     fn kill(&mut self) -> Result<()> {
         let victim = self.busiest()?;
         self.kill_host(victim)?;
         self.go_on_without(victim, "was killed")?;
-        let host = start_host(self.parts, victim, &mut self.network, &self.control, &self.directory)?;
-        self.hosts.insert(victim, host);
+        self.start_host_again(victim)?;
         let took = self.wait_for_guest(victim, 0)?;
         self.use_all(2)?;
         let took = took.as_secs_f64();
@@ -211,7 +272,7 @@ impl<'a> Lab<'a> {
     /// Waits until one more guest than that has come up on a host, and all slices have two copies.
     pub(super) fn wait_for_guest(&self, host: u16, before: usize) -> Result<Duration> {
         let begun = Instant::now();
-        while self.hosts.get(&host).context("a host")?.guests_ready() <= before {
+        while self.host(host)?.guests_ready() <= before {
             ensure!(begun.elapsed() < SETTLE_MAX, "no guest came up on host {host}");
             sleep(Duration::from_millis(100));
         }
@@ -222,13 +283,13 @@ impl<'a> Lab<'a> {
     /// A host stands still, is given up, and wakes up again.
     fn hang(&mut self) -> Result<()> {
         let victim = self.busiest()?;
-        let host = self.hosts.get(&victim).context("a host")?;
+        let host = self.host(victim)?;
         let guests = host.guests_ready();
         host.process().signal(libc::SIGSTOP)?;
         let begun = Instant::now();
         self.go_on_without(victim, "hung")?;
         sleep(AWAY.saturating_sub(begun.elapsed()));
-        self.hosts.get(&victim).context("a host")?.process().signal(libc::SIGCONT)?;
+        self.host(victim)?.process().signal(libc::SIGCONT)?;
         self.use_all(5)?;
         // It joins anew, with a new guest.
         self.wait_for_guest(victim, guests)?;
@@ -240,7 +301,7 @@ impl<'a> Lab<'a> {
     /// A host is cut off from everything, while its clients' network is a bad one, and comes back.
     fn partition(&mut self) -> Result<()> {
         let victim = self.busiest()?;
-        let host = self.hosts.get(&victim).context("a host")?;
+        let host = self.host(victim)?;
         let (wires, guests) = (host.wires(), host.guests_ready());
         self.network.wire.be_bad(true);
         self.use_all(1)?;
@@ -262,21 +323,20 @@ impl<'a> Lab<'a> {
 
     /// All clients are served, and none by the host that is away.
     fn go_on_without(&mut self, victim: u16, what: &str) -> Result<()> {
-        self.sessions.iter_mut().for_each(|session| session.longest = Duration::ZERO);
+        self.longest_wait();
         self.use_all(5).with_context(|| format!("host {victim} {what}"))?;
         let served = self.places()?;
         ensure!(!served.contains_key(&victim), "host {victim} {what} and serves: {served:?}");
-        let longest = self.sessions.iter().map(|session| session.longest).max().unwrap_or_default();
+        let longest = self.longest_wait();
         self.check_curl()?;
         self.steps.passed(&format!(
-            "host {victim} {what}: all sessions and the stream went on; longest wait {:.1} s ({})",
-            longest.as_secs_f64(),
+            "host {victim} {what}: all sessions and the stream went on; longest wait {longest:.1} s ({})",
             self.control.last_failover(&self.network)?
         ));
         Ok(())
     }
 
-    fn use_all(&mut self, times: usize) -> Result<()> {
+    pub(super) fn use_all(&mut self, times: usize) -> Result<()> {
         for _ in 0..times {
             self.sessions.iter_mut().try_for_each(Session::count)?;
         }
@@ -286,7 +346,13 @@ impl<'a> Lab<'a> {
         }
     }
 
-    fn check_curl(&self) -> Result<()> {
+    /// The longest wait of a session since the last look, seconds.
+    pub(super) fn longest_wait(&mut self) -> f64 {
+        let waits = self.sessions.iter_mut().map(|session| std::mem::take(&mut session.longest));
+        waits.max().unwrap_or_default().as_secs_f64()
+    }
+
+    pub(super) fn check_curl(&self) -> Result<()> {
         const BYTES: usize = 300_000;
         let got = curl(&self.network.clients, &format!("/bytes?n={BYTES}"))?;
         ensure!(got.len() == BYTES && pattern::count_wrong(&got, 0) == 0, "curl got {} bytes, some wrong", got.len());
@@ -302,7 +368,7 @@ impl<'a> Lab<'a> {
         Ok(served)
     }
 
-    fn busiest(&mut self) -> Result<u16> {
+    pub(super) fn busiest(&mut self) -> Result<u16> {
         let served = self.places()?;
         served.iter().max_by_key(|(_, count)| **count).map(|(node, _)| *node).context("no sessions")
     }
