@@ -95,9 +95,17 @@ impl<'a> Session<'a> {
     /// The program's state of fixed size; zeros in a new slice. At most 4 KiB.
     pub fn state<T: SliceState>(&mut self) -> &mut T {
         const { assert!(size_of::<T>() <= STATE_SIZE && align_of::<T>() <= 64) };
-        self.state.state_len = self.state.state_len.max(size_of::<T>() as u32);
+        // What was not the slice's state until now did not come with it: here lies what a former slice has left.
+        let (known, wanted) = (self.state.state_len, size_of::<T>() as u32);
         // SAFETY: inside the slot and aligned; any bytes are a value; the borrow of `self` is exclusive.
-        unsafe { &mut *self.slot.add(STATE_AT).cast::<T>() }
+        unsafe {
+            let at = self.slot.add(STATE_AT);
+            if known < wanted {
+                at.add(known as usize).write_bytes(0, (wanted - known) as usize);
+                self.state.state_len = wanted;
+            }
+            &mut *at.cast::<T>()
+        }
     }
 
     /// Works on the slice's heap.

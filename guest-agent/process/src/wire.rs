@@ -40,6 +40,9 @@ impl Wire {
         rustix::io::ioctl_fionbio(&socket, true).map_err(ProcessError::call("FIONBIO"))?;
         sockopt::set_tcp_nodelay(&socket, true).map_err(ProcessError::call("TCP_NODELAY"))?;
         sockopt::set_socket_send_buffer_size(&socket, SEND_ROOM).map_err(ProcessError::call("SO_SNDBUF"))?;
+        // Urgent bytes are read with the others. Else the kernel acknowledges them and nobody reads them, and what the slice has is not what
+        // was acknowledged.
+        sockopt::set_socket_oobinline(&socket, true).map_err(ProcessError::call("SO_OOBINLINE"))?;
         Ok(Self { socket, sent, shut: false, has_more: false })
     }
 
@@ -59,6 +62,11 @@ impl Wire {
         }
         let wire = Self::new(socket, tcp.written.saturating_sub(left))?;
         Ok(Self { shut: ended, ..wire })
+    }
+
+    /// The socket alone.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 
     /// Bytes of the output that the kernel has.
@@ -132,6 +140,13 @@ impl Wire {
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
         }
         Flow::Open(total)
+    }
+
+    /// Both sides have ended, and the client has all of ours. The kernel says so by itself only if it has heard the client's end: not if that
+    /// was another one, before the slice came here.
+    pub fn is_over(&self, tcp: &TcpState) -> bool {
+        let both = self.shut && tcp.is(tcp_flag::END_READ);
+        both && escape_tcp::outstanding(self.as_fd()).is_ok_and(|outstanding| outstanding == 0)
     }
 
     /// Whether the kernel will say when it has room again: it does if somebody has asked while it had none.

@@ -186,7 +186,7 @@ impl Valve {
                 return Err(DropCause::Horizon);
             }
             if output.queue.is_empty() && need <= committed.generation {
-                match (committed.check(segment), self.config.rule) {
+                match (self.config.rule.check(&committed, segment), self.config.rule) {
                     (Ok(()), _) => {
                         self.metrics.sent_at_once += 1;
                         return Ok(Verdict::Send);
@@ -310,7 +310,7 @@ impl Valve {
         };
         output.committed = Some(frontier);
         while let Some(head) = output.queue.covered_head(frontier.generation) {
-            if let Err(breach) = frontier.check(&head.segment) {
+            if let Err(breach) = self.config.rule.check(&frontier, &head.segment) {
                 released.breach = (self.config.rule == Rule::Generation).then_some(breach);
                 break;
             }

@@ -1,7 +1,9 @@
 //! What a valve is told when it is made.
 
+use super::coverage::{Breach, Coverage};
 use super::protected_ports::ProtectedPorts;
 use super::quota::HoldLimits;
+use super::segment::Segment;
 
 /// Whether output is held at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,16 @@ pub enum Rule {
     /// By its generation and its numbers: the guest's kernel has the TCP state. It acknowledges bytes before the program has read
     /// them, so a frame waits until the committed state has what it acknowledges and what it carries.
     Numbers,
+}
+
+impl Rule {
+    /// Whether a frame's numbers lie behind what is committed.
+    pub(super) fn check(self, committed: &Coverage, segment: &Segment) -> Result<(), Breach> {
+        match self {
+            Self::Generation => committed.check(segment),
+            Self::Numbers => committed.check_kernels(segment),
+        }
+    }
 }
 
 /// What to do when a frame contradicts the committed state (invariant I1).

@@ -420,6 +420,35 @@ fn a_kernels_frames_wait_for_the_numbers_of_a_commit() {
     assert_eq!(released(&mut valve, 0, Coverage { incarnation: 7, generation: 7, connections }), [data(0, 14, 5)]);
 }
 
+/// TCP-FAILOVER, T14: a process dies that has not read all; its kernel has acknowledged that, and resets the connection. The acknowledgement
+/// was held for ever, and the reset behind it.
+#[test]
+fn t14_a_kernels_reset_leaves_behind_held_frames_when_the_end_is_committed() {
+    let (mut valve, memory) = numbers_bound();
+    memory.set_word(0, SlotWord::new(5, 0));
+    let answer = FrameBuilder::new(flow(0)).seq(10).ack(60).flags(ALL).payload(&[1; 4]).sent_by_guest();
+    let beyond = FrameBuilder::new(flow(0)).seq(14).ack(60).flags(ALL).payload(&[1; 4]).sent_by_guest();
+    let reset = FrameBuilder::new(flow(0)).seq(18).ack(60).flags(TcpFlags::RST | TcpFlags::ACK).sent_by_guest();
+    for frame in [&answer, &reset] {
+        assert!(matches!(valve.submit(frame, &memory, 0), Verdict::Held { .. }));
+    }
+    assert!(released(&mut valve, 0, coverage(5, 14)).is_empty(), "the program has read up to 50");
+    let over = |generation, snd_nxt| {
+        let mut coverage = coverage(generation, snd_nxt);
+        let flow = flow(0);
+        coverage.connections.set(0, Connection { flow, serial: 0, snd_nxt, rcv_nxt: 50, ended: true });
+        coverage
+    };
+    assert_eq!(released(&mut valve, 0, over(6, 14)), [answer, reset.clone()]);
+    // What it carries must be in the commit all the same.
+    let (mut valve, memory) = numbers_bound();
+    for frame in [&beyond, &reset] {
+        assert!(matches!(valve.submit(frame, &memory, 0), Verdict::Held { .. }));
+    }
+    assert!(released(&mut valve, 0, over(6, 14)).is_empty());
+    assert_eq!(released(&mut valve, 0, over(7, 18)), [beyond, reset]);
+}
+
 #[test]
 fn a_kernels_answer_to_a_syn_waits_for_its_binding_and_the_first_commit() {
     let mut valve = Valve::new(ValveConfig { rule: Rule::Numbers, ..config() });

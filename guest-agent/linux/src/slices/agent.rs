@@ -89,10 +89,7 @@ impl Agent {
         let tcp = TcpState::opened(flow, self.service_ip, numbers, wall_us());
         let (Ok(new), Some(slot)) = (SlotState::new(key, tcp), self.memory.slot(key.slot)) else { return };
         // SAFETY: a free slot of a lease of this guest: mapped, and nobody's.
-        unsafe {
-            slot.write(new);
-            clear_state(slot.cast());
-        }
+        unsafe { slot.write(new) };
         if self.with_ref(key, |_| ()).is_none() {
             // Not before the host has seen it; the client's next SYN finds another slot.
             self.places.remove(key);
@@ -286,16 +283,6 @@ fn stage_of_restored(tcp: &TcpState, socket: OwnedFd) -> Result<Stage, ProcessEr
     } else {
         Ok(Stage::Unserved { socket })
     }
-}
-
-/// A new slice's program finds zeros.
-///
-/// # Safety
-/// The slot is mapped and nobody's.
-unsafe fn clear_state(slot: *mut u8) {
-    use escape_process::slot::layout::{STATE_AT, STATE_SIZE};
-    // SAFETY: inside the slot.
-    unsafe { slot.add(STATE_AT).write_bytes(0, STATE_SIZE) };
 }
 
 /// Output that the client is not known to have.

@@ -2,7 +2,6 @@
 
 use super::agent::Agent;
 use super::places::Stage;
-use crate::keeping::Name;
 use escape_capsule::SliceKey;
 use escape_process::{tcp_flag, wall_us};
 use std::fs;
@@ -60,28 +59,23 @@ impl Agent {
         if let (Some((was, is, state)), Some(slot)) = (before, slot) {
             // SAFETY: only this agent writes to the slot.
             let sent = unsafe { wire.flush(slot, &state) };
-            over |= sent == escape_process::WireFlow::Broken;
+            over |= sent == escape_process::WireFlow::Broken || wire.is_over(&state.tcp);
             if was != is {
                 self.host.send(escape_abi::GuestMessage::Changed { slot: key.slot });
             }
         }
         over |= escape_tcp::is_closed(wire.as_fd()).unwrap_or(true);
-        if over && too_long {
-            let _ = rustix::net::sockopt::set_socket_linger(&wire, Some(Duration::ZERO));
+        if !over {
+            return self.places.set(key, Stage::Closing { wire });
         }
-        let next = if over {
-            Stage::Over { socket: wire.as_fd().try_clone_to_owned().ok().filter(|_| !too_long) }
+        let socket = wire.into_socket();
+        if too_long {
+            self.places.set(key, Stage::Over { socket: None });
+            self.reset(key, socket);
         } else {
-            Stage::Closing { wire }
-        };
-        self.places.set(key, next);
-        if over {
-            if too_long {
-                // The last descriptor: now the kernel resets the connection.
-                self.kept.forget(Name::Connection(key.slot));
-            }
-            self.publish_end(key);
+            self.places.set(key, Stage::Over { socket: Some(socket) });
         }
+        self.publish_end(key);
     }
 
     /// Gives up handshakes that nobody finishes, so that a flood of SYNs does not keep the slots.

@@ -152,17 +152,24 @@ impl Agent {
         }
     }
 
+    /// Resets a connection whose process is gone, before this returns: once the host has heard of the end, nothing of the connection leaves.
+    pub(super) fn reset(&mut self, key: SliceKey, socket: OwnedFd) {
+        let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO));
+        drop(socket);
+        // That was the last descriptor but the keeper's.
+        self.kept.forget_now(Name::Connection(key.slot));
+    }
+
     /// A slice whose process has died. What it was at work on is torn; any other ends with a reset, which its client hears.
     pub(super) fn release(&mut self, key: SliceKey) {
         if !self.memory.refs().word(key.slot).quiescent() {
             return self.give_up(key, PROCESS_DIED);
         }
-        if let Some(Stage::Running { socket, .. } | Stage::Plugging { socket, .. }) = self.places.take(key) {
-            // Its process had the only other descriptor: now the kernel resets the connection.
-            let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO));
-        }
+        let taken = self.places.take(key);
         self.places.set(key, Stage::Over { socket: None });
-        self.kept.forget(Name::Connection(key.slot));
+        if let Some(Stage::Running { socket, .. } | Stage::Plugging { socket, .. }) = taken {
+            self.reset(key, socket);
+        }
         self.publish_end(key);
     }
 }

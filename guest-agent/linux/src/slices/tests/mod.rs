@@ -1,6 +1,7 @@
 //! Two guests' agents on this machine's kernel: real connections, the host's side of the control pages, and the library in between.
 #![allow(clippy::unwrap_used)]
 
+mod ends;
 mod sessions;
 mod successors;
 
@@ -247,6 +248,16 @@ impl Machine {
         }
     }
 
+    /// A slot as it is at a standby: what the slice has published, and otherwise what another one has left there.
+    fn image(&self, slot: u32) -> Vec<u8> {
+        let mut image = vec![0xa5; escape_abi::layout::SLOT_SIZE];
+        for range in self.slots.meta(slot).unwrap().live {
+            let bytes = &mut image[range.offset as usize..][..range.len as usize];
+            assert!(self.slots.read(slot, range.offset as usize, bytes));
+        }
+        image
+    }
+
     fn meta(&self, key: SliceKey) -> SlotMeta {
         self.slots.meta(key.slot).unwrap()
     }
@@ -283,7 +294,13 @@ fn answer(session: &mut Session<'_>) {
 
 /// What the host does when a machine dies and another goes on: the slot's bytes go there, and the old kernel is silent.
 fn move_slice(key: SliceKey, from: &mut Machine, to: &mut Machine) {
+    move_slice_and(key, from, to, || {});
+}
+
+/// The same; this happens when the one is dead and the other has not begun.
+fn move_slice_and(key: SliceKey, from: &mut Machine, to: &mut Machine, meanwhile: impl FnOnce()) {
     carry(&[key], from, to);
+    meanwhile();
     let SliceKey { slot, incarnation } = key;
     to.tell(HostMessage::Plug { slot, incarnation });
     to.hear(|m| *m == GuestMessage::Plugged { slot, incarnation, status: 0 });
@@ -292,11 +309,9 @@ fn move_slice(key: SliceKey, from: &mut Machine, to: &mut Machine) {
 /// The first half of it, for all slices of a machine.
 fn carry(keys: &[SliceKey], from: &mut Machine, to: &mut Machine) {
     for SliceKey { slot, incarnation } in keys.iter().copied() {
-        let mut bytes = vec![0; escape_abi::layout::SLOT_SIZE];
-        assert!(from.slots.read(slot, 0, &mut bytes));
         let word = from.slots.word(slot).unwrap();
         assert!(word.quiescent());
-        assert!(to.slots.write(slot, 0, &bytes));
+        assert!(to.slots.write(slot, 0, &from.image(slot)));
         to.slots.set_word(slot, word);
         from.tell(HostMessage::Discard { slot, incarnation });
         from.hear(|m| *m == GuestMessage::Unplugged { slot, incarnation });

@@ -117,8 +117,7 @@ fn whole_life(one: &mut Machine, other: &mut Machine, listener: &TcpListener) ->
         }
         assert!(begun.elapsed() < LIMIT, "not served");
     }
-    let mut bytes = vec![0; escape_abi::layout::SLOT_SIZE];
-    assert!(one.slots.read(slot, 0, &mut bytes));
+    let bytes = one.image(slot);
     let word = one.slots.word(slot).unwrap();
     one.tell(HostMessage::Discard { slot, incarnation });
     one.hear(|m| *m == GuestMessage::Unplugged { slot, incarnation });
