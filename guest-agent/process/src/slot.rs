@@ -175,6 +175,13 @@ mod tests {
         assert_eq!((s.meta().flags, s.meta().connections, s.meta().live[1].len), (meta_flag::CLOSED, 0x101, 0));
     }
 
+    /// TCP-FAILOVER, T33: what a standby keeps and a new one is sent of a connection that says nothing, the program's state apart.
+    #[test]
+    fn t33_an_idle_connection_is_less_than_1_kib() {
+        let live: u32 = slice().meta().live.iter().map(|range| range.len).sum();
+        assert!(live < 1024, "{live}");
+    }
+
     #[test]
     fn slices_of_others_and_damaged_ones_are_refused() {
         let s = slice();

@@ -204,6 +204,48 @@ fn t28_a_second_failover_before_the_client_has_said_anything() {
     assert_eq!((read(&mut client, 12), read(&mut server, 6)), (b"first;second".to_vec(), b"unread".to_vec()));
 }
 
+/// A client that gives up after 2 s without an acknowledgement, and after three keep-alives of 1 s without an answer.
+fn impatient(client: &TcpStream) {
+    use rustix::net::sockopt;
+    let second = Duration::from_secs(1);
+    sockopt::set_tcp_user_timeout(client, 2000).unwrap();
+    sockopt::set_socket_keepalive(client, true).unwrap();
+    sockopt::set_tcp_keepidle(client, second).unwrap();
+    sockopt::set_tcp_keepintvl(client, second).unwrap();
+    sockopt::set_tcp_keepcnt(client, 3).unwrap();
+}
+
+#[test]
+fn t18_an_impatient_client_stays_when_the_failover_is_shorter_than_its_patience() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, server) = world.connect(&world.listen(0, 80));
+    impatient(&client);
+    world.steer_nowhere();
+    client.write_all(b"soon").unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    let mut server = fail_over(&mut world, server);
+    assert_eq!(read(&mut server, 4), b"soon");
+    // Its limit counts anew, and its keep-alives are answered.
+    std::thread::sleep(Duration::from_millis(2500));
+    server.write_all(b"later").unwrap();
+    assert_eq!(read(&mut client, 5), b"later");
+}
+
+#[test]
+fn t18_a_client_that_has_given_up_is_gone_for_the_next_server_too() {
+    let Some(mut world) = World::new() else { return };
+    let (mut client, server) = world.connect(&world.listen(0, 80));
+    impatient(&client);
+    world.steer_nowhere();
+    client.write_all(b"in vain").unwrap();
+    let error = client.read(&mut [0; 9]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    let mut server = fail_over(&mut world, server);
+    server.write_all(b"are you there?").unwrap();
+    let error = server.read(&mut [0; 9]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 #[test]
 fn t29_a_client_whose_retransmissions_wait_longer_and_longer() {
     let Some(mut world) = World::new() else { return };

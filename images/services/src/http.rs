@@ -2,6 +2,7 @@
 
 use escape_process::{Session, SliceState};
 use escape_session::pattern;
+use std::time::Duration;
 
 /// Longest head of a request, bytes.
 const HEAD_MAX: usize = 8 << 10;
@@ -13,6 +14,8 @@ const BODY_MAX: usize = 16 << 10;
 const BYTES_MAX: u64 = 1 << 40;
 /// Room that a reply's head and a small body need.
 const REPLY_MAX: usize = 512;
+/// `POST /fault`.
+const FAULT_STANDS_STILL: Duration = Duration::from_millis(500);
 /// Pattern bytes made at once.
 const PIECE: usize = 4096;
 
@@ -132,8 +135,16 @@ fn answer(session: &mut Session<'_>, request: &Request, node: u32) {
             }
             None => reply(session, 400, "text/plain", "n=N is wanted\n"),
         },
+        ("POST", "/fault") if query == "kind=exit" => end_the_process(),
+        ("POST", "/fault") => reply(session, 400, "text/plain", "kind=exit is wanted\n"),
         _ => reply(session, 404, "text/plain", ""),
     }
+}
+
+/// For drills: the process stands still for a moment, so that what others ask for is not read any more, and ends in the middle of a turn.
+fn end_the_process() -> ! {
+    std::thread::sleep(FAULT_STANDS_STILL);
+    std::process::exit(1)
 }
 
 fn head(session: &mut Session<'_>, status: u16, kind: &str, len: u64) {

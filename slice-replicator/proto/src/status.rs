@@ -24,6 +24,10 @@ pub struct CellStatus {
     pub slices_lost: u64,
     /// Slices that were quarantined since the orchestrator's start.
     pub slices_quarantined: u64,
+    /// Leases that nobody has.
+    pub leases_free: u32,
+    /// Leases of lives that are over: a session goes on in each, and no new one begins there.
+    pub leases_draining: u32,
     /// Failovers since the orchestrator's start.
     pub failovers: u64,
     /// The last of them.
@@ -31,7 +35,7 @@ pub struct CellStatus {
 }
 
 /// One node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// The node.
     pub node: u16,
@@ -45,6 +49,8 @@ pub struct NodeStatus {
     pub linked: bool,
     /// The orchestrator suspects it.
     pub suspected: bool,
+    /// Leases in whose slots its new sessions begin.
+    pub leases: u32,
     /// Slices that it owns and that have an acknowledged copy at a standby.
     pub protected: u32,
     /// Slices that it owns and that rest on one copy.

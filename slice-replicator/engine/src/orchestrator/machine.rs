@@ -11,8 +11,8 @@ use super::{change, leases, membership, moves, orphans, quarantine};
 use crate::store::{Changes, ClusterRecord, Record, StoreState, Txn};
 use crate::{Micros, Suspicion};
 use escape_proto::{
-    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, LeaseReport, Member, MoveRecord, NodeId, NodeState,
-    SliceId, Suspect, ToOrchestrator,
+    Epoch, FromOrchestrator, GroupId, GroupRecord, JoinRequest, LeaseReport, LeaseState, Member, MoveRecord, NodeId,
+    NodeState, SliceId, Suspect, ToOrchestrator,
 };
 use std::collections::{BTreeSet, VecDeque};
 
@@ -168,6 +168,12 @@ impl Orchestrator {
     /// Nodes that the orchestrator suspects now.
     pub fn suspected(&self) -> impl Iterator<Item = Member> {
         self.suspected.iter().copied()
+    }
+
+    /// Leases that nobody has.
+    pub fn leases_free(&self) -> u32 {
+        let taken = self.store.iter().flat_map(StoreState::leases).filter(|lease| lease.state != LeaseState::Free);
+        self.config.leases_max.saturating_sub(u32::try_from(taken.count()).unwrap_or(u32::MAX))
     }
 
     fn request(&mut self, from: Member, request: ToOrchestrator, out: &mut Vec<OrchestratorCommand>) {

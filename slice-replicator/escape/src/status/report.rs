@@ -1,6 +1,6 @@
 //! What is to be said about a cell's status.
 
-use escape_proto::{CellStatus, GroupStatus};
+use escape_proto::{CellStatus, GroupStatus, NodeStatus};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ impl StatusReport {
             let longest = Duration::from_micros(longest).as_secs_f64();
             problems.push(format!("{} on one copy, for up to {longest:.1} s", slices(unprotected)));
         }
+        problems.extend(cell.nodes.iter().filter_map(|node| without_slots(&cell, node)));
         Self { problems, cell }
     }
 
@@ -35,6 +36,19 @@ impl StatusReport {
     pub(super) fn groups_of(&self, node: u16) -> impl Iterator<Item = &GroupStatus> {
         self.cell.groups.iter().filter(move |group| group.owner == node)
     }
+}
+
+/// A node that takes no new session, and will not soon.
+fn without_slots(cell: &CellStatus, node: &NodeStatus) -> Option<String> {
+    let is_without = node.up && node.leases == 0 && cell.leases_free == 0;
+    is_without.then(|| {
+        let CellStatus { leases_draining: draining, .. } = cell;
+        format!(
+            "node {} takes no new sessions: no lease is free, {draining} wait for the last session of a former life of a node (more `slots` in \
+             the replication file help)",
+            node.node
+        )
+    })
 }
 
 fn slices(count: u64) -> String {
@@ -67,5 +81,24 @@ mod tests {
         assert_eq!(problems(cell(3, 4_000_000, 0)), [""; 0]);
         assert_eq!(problems(cell(3, 7_250_000, 0)), ["3 slices on one copy, for up to 7.2 s"]);
         assert_eq!(problems(cell(0, 0, 1)), ["1 slice lost since the orchestrator's start"]);
+    }
+
+    /// Found by the lab: new connections were not answered for a minute, and all was well.
+    #[test]
+    fn a_node_without_slots_is_a_problem_when_no_lease_is_free() {
+        let node = |node, leases| NodeStatus { node, up: true, leases, ..NodeStatus::default() };
+        let cell = |leases_free| CellStatus {
+            nodes: vec![node(1, 2), node(2, 0), NodeStatus { up: false, ..node(3, 0) }],
+            leases_free,
+            leases_draining: 5,
+            ..CellStatus::default()
+        };
+        let problems = |cell| StatusReport::new(cell, Duration::from_secs(5)).problems;
+        assert_eq!(problems(cell(1)), [""; 0], "it is about to get it");
+        let told = problems(cell(0));
+        assert!(
+            told.len() == 1 && told[0].starts_with("node 2 takes no new sessions: no lease is free, 5 wait"),
+            "{told:?}"
+        );
     }
 }

@@ -89,7 +89,13 @@ impl StatusReport {
             cell.slices_quarantined,
             cell.groups_lost
         )?;
-        writeln!(f, "held: {held} frames, the oldest for {}", seconds(oldest))
+        writeln!(f, "held: {held} frames, the oldest for {}", seconds(oldest))?;
+        let active: u64 = cell.nodes.iter().filter(|node| node.up).map(|node| u64::from(node.leases)).sum();
+        let (free, draining) = (cell.leases_free, cell.leases_draining);
+        writeln!(
+            f,
+            "leases of 64 slots: {active} of nodes, {draining} with sessions of former lives alone, {free} free"
+        )
     }
 }
 
@@ -172,6 +178,7 @@ mod tests {
             up,
             linked: up,
             suspected: false,
+            leases: 16,
             protected: 30,
             solo: 0,
             standby: 31,

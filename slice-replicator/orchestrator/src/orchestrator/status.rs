@@ -3,7 +3,7 @@
 use super::node_link::Who;
 use super::process::OrchestratorProcess;
 use crate::os::now_us;
-use escape_proto::{CellStatus, GroupRecord, GroupStatus, Mode, NodeRecord, NodeState, NodeStatus};
+use escape_proto::{CellStatus, GroupRecord, GroupStatus, LeaseState, Member, Mode, NodeRecord, NodeState, NodeStatus};
 use serde_json::{Value, json};
 
 impl OrchestratorProcess {
@@ -22,6 +22,8 @@ impl OrchestratorProcess {
             groups_lost: groups().filter(|g| g.mode == Mode::Lost).count() as u64,
             slices_lost: self.figures.slices_lost,
             slices_quarantined: self.figures.slices_quarantined(),
+            leases_free: self.machine.leases_free(),
+            leases_draining: self.leases(LeaseState::Draining, None),
             failovers: self.figures.failovers.count(),
             last_failover: self.figures.failovers.last(),
         }
@@ -46,6 +48,14 @@ impl OrchestratorProcess {
         status
     }
 
+    /// Leases in this state, of this holder.
+    fn leases(&self, state: LeaseState, holder: Option<Member>) -> u32 {
+        let all = self.machine.store().into_iter().flat_map(|store| store.leases());
+        let count =
+            all.filter(|lease| lease.state == state && holder.is_none_or(|holder| lease.holder == holder)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     fn node_status(&self, node: &NodeRecord) -> NodeStatus {
         let counts = self.figures.node(node.member);
         NodeStatus {
@@ -55,6 +65,7 @@ impl OrchestratorProcess {
             up: node.state == NodeState::Up,
             linked: self.links.iter().any(|named| named.name.who == Who::Member(node.member)),
             suspected: self.machine.suspected().any(|member| member == node.member),
+            leases: self.leases(LeaseState::Active, Some(node.member)),
             protected: counts.protected,
             solo: counts.solo,
             standby: counts.standby,

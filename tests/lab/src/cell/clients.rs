@@ -99,6 +99,21 @@ impl Session {
         u16::try_from(node).context("a node's number")
     }
 
+    /// Asks for something and does not wait for what comes.
+    pub fn begin(&mut self, request: &str) -> Result<()> {
+        self.stream.write_all(request.as_bytes()).context("sending a request")
+    }
+
+    /// Waits until the session is reset; anything else is an error.
+    pub fn wait_for_reset(mut self, limit: Duration) -> Result<()> {
+        self.stream.set_read_timeout(Some(limit)).context("a client's socket")?;
+        let heard = self.stream.read(&mut [0; 256]);
+        match heard {
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => Ok(()),
+            other => bail!("no reset, but {other:?}"),
+        }
+    }
+
     /// Its client ends it, and waits for the other end. Returns the bytes that came unasked.
     pub fn end(mut self) -> Result<u64> {
         self.stream.shutdown(Shutdown::Write).context("the end of a session")?;

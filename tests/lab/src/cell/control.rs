@@ -89,6 +89,11 @@ impl Control {
         u16::try_from(busiest).context("a node's number")
     }
 
+    /// Failovers so far.
+    pub fn failovers(&self, network: &Network) -> Result<u64> {
+        self.status(network)?.get("failovers").and_then(Value::as_u64).context("how many failovers")
+    }
+
     /// What the last failover took, in words.
     pub fn last_failover(&self, network: &Network) -> Result<String> {
         let status = self.status(network)?;

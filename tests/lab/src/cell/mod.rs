@@ -19,9 +19,11 @@ mod known_servers;
 mod namespace;
 mod network;
 mod process;
+mod process_death;
 mod random;
 mod scenario;
 mod server_image;
+mod small_faults;
 mod soak;
 
 pub use scenario::{CellParts, fail_over, fail_over_for, in_directory, serve_known};

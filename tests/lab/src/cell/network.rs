@@ -102,6 +102,16 @@ impl Network {
         command.output().map_or_else(|e| e.to_string(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Segments of bytes that a client had already, so far: its kernel says so to their sender (RFC 2883).
+    pub fn segments_twice(&self) -> Result<u64> {
+        let counters = self.clients.enter(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))?;
+        let counters = counters.context("the clients' counters")?;
+        let mut lines = counters.lines().filter(|line| line.starts_with("TcpExt:")).map(str::split_ascii_whitespace);
+        let (names, values) = (lines.next().context("names of counters")?, lines.next().context("counters")?);
+        let named = names.zip(values).find(|(name, _)| *name == "TCPDSACKOldSent");
+        named.context("TCPDSACKOldSent")?.1.parse().context("TCPDSACKOldSent")
+    }
+
     /// Cuts a host off, or joins it again.
     pub fn cut(&mut self, wires: Wires, away: bool) -> Result<()> {
         for index in wires.0 {

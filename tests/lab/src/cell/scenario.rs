@@ -120,11 +120,13 @@ impl<'a> Lab<'a> {
         self.begin_clients()?;
         let beside = Beside::begin(&self.network.clients, self.seed())?;
         self.move_and_back()?;
+        self.stand_still_for_a_moment()?;
         self.narrow_the_path()?;
         self.kill()?;
         self.hang()?;
         self.partition()?;
-        self.end_clients(beside)
+        self.end_clients(beside)?;
+        self.process_dies()
     }
 
     /// Guests come up, clients of all kinds connect, and everything has two copies.
@@ -172,21 +174,6 @@ impl<'a> Lab<'a> {
                 judged.established, judged.impossible, judged.unknown
             ));
         }
-        Ok(())
-    }
-
-    /// Large frames for clients vanish, and nobody is told (T27).
-    fn narrow_the_path(&mut self) -> Result<()> {
-        self.network.wire.be_narrow(true);
-        let begun = Instant::now();
-        let outcome = self.check_curl();
-        let vanished = self.network.wire.be_narrow(false);
-        outcome.context("on a path that takes 1,280 bytes and does not say so")?;
-        ensure!(vanished > 0, "no frame was too large for the narrow path");
-        self.steps.passed(&format!(
-            "on a path that takes 1,280 bytes and does not say so, {vanished} frames vanished, and curl got all after {:.1} s",
-            begun.elapsed().as_secs_f64()
-        ));
         Ok(())
     }
 
@@ -360,7 +347,7 @@ impl<'a> Lab<'a> {
     }
 
     /// Sessions by the node that serves them.
-    fn places(&mut self) -> Result<BTreeMap<u16, usize>> {
+    pub(super) fn places(&mut self) -> Result<BTreeMap<u16, usize>> {
         let mut served = BTreeMap::new();
         for session in &mut self.sessions {
             *served.entry(session.node()?).or_default() += 1;
