@@ -15,7 +15,7 @@ const BYTES_MAX: u64 = 1 << 40;
 /// Room that a reply's head and a small body need.
 const REPLY_MAX: usize = 512;
 /// `POST /fault`.
-const FAULT_STANDS_STILL: Duration = Duration::from_millis(500);
+const FAULT_STANDS_STILL: Duration = Duration::from_secs(1);
 /// Pattern bytes made at once.
 const PIECE: usize = 4096;
 

@@ -194,11 +194,15 @@ fn emulated(escape: &Path, image: &Path, disk: &Path, host: &Path) -> Result<Com
 /// Memory of an emulated host with one guest, MiB.
 pub const HOST_MIB: u32 = 1024;
 
+/// Words for an emulated host's kernel. With virtual machines in it the emulator now and then loses a timer's interrupt; a kernel that asks for
+/// each next one by itself then sleeps until something else wakes it, or for ever, with timers of 5 ms outstanding. So it ticks.
+const STEADY_CLOCK: &str = "nohz=off highres=off";
+
 /// The emulator of a host with so much memory, MiB; its first program is told these words.
 pub fn emulator(Image { kernel, initrd }: &Image, memory: u32, words: &str) -> Command {
     let append = format!(
         "console=ttyS0 panic=-1 quiet cryptomgr.notests mitigations=off no_timer_check tsc=reliable random.trust_cpu=on \
-         {words}"
+         {STEADY_CLOCK} {words}"
     );
     let mut command = Command::new("qemu-system-x86_64");
     // Without XSAVE, which this emulation of SVM gets wrong; one processor, for two are slower on two cores.

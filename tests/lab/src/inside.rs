@@ -11,10 +11,6 @@ const MEMORY_MIB: u32 = 3072;
 /// All of it: one emulated processor does the work of all.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Words for the machine's kernel. With two virtual machines in it the emulator now and then loses a timer's interrupt; a kernel that asks for
-/// each next one by itself then sleeps until something else wakes it, or for ever, with timers of 5 ms outstanding. So it ticks.
-const STEADY_CLOCK: &str = "nohz=off highres=off";
-
 /// What the machine finds on this one.
 #[derive(Clone, Copy, Debug)]
 pub struct Inside<'a> {
@@ -31,12 +27,8 @@ impl Inside<'_> {
     pub fn run(self, servers: Option<&Path>) -> Result<()> {
         let program = std::env::current_exe().context("this program's path")?;
         let (escape, guest) = (absolute(self.escape)?, absolute(self.guest)?);
-        let mut words = format!(
-            "{STEADY_CLOCK} lab.escape={} lab.guest={} lab.program={}",
-            escape.display(),
-            guest.display(),
-            program.display()
-        );
+        let mut words =
+            format!("lab.escape={} lab.guest={} lab.program={}", escape.display(), guest.display(), program.display());
         if let Some(servers) = servers {
             words += &format!(" lab.servers={}", absolute(servers)?.display());
         }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub const REPLY_MAX: Duration = Duration::from_secs(60);
 /// TCP_USER_TIMEOUT of one client: more than emulated hosts take to be missed, and a client's retransmission after that.
 const USER_TIMEOUT_MS: u32 = 5_000;
+/// A wait of this length is told: what has come to the hosts' logs meanwhile says why.
+const LONG_WAIT: Duration = Duration::from_secs(4);
 /// The service of the cell.
 pub const HTTP: &str = "10.77.0.10:80";
 /// Its second port.
@@ -21,10 +23,19 @@ pub const STREAM: &str = "10.77.0.10:9000";
 
 fn connect(clients: &NetNs, service: &str) -> Result<TcpStream> {
     let service: SocketAddr = service.parse().context("the service's address")?;
+    let begun = Instant::now();
     let stream = clients.enter(|| TcpStream::connect_timeout(&service, REPLY_MAX))?;
     let stream = stream.with_context(|| format!("connecting to {service}"))?;
+    tell_long_wait(&stream, "its connection", begun.elapsed())?;
     stream.set_read_timeout(Some(REPLY_MAX)).and_then(|()| stream.set_nodelay(true)).context("a client's socket")?;
     Ok(stream)
+}
+
+fn tell_long_wait(stream: &TcpStream, what: &str, waited: Duration) -> Result<()> {
+    if waited > LONG_WAIT {
+        println!("lab: {} waited {:.1} s for {what}", client_of(stream)?, waited.as_secs_f64());
+    }
+    Ok(())
 }
 
 fn client_of(stream: &TcpStream) -> Result<String> {
@@ -124,7 +135,9 @@ impl Session {
         let begun = Instant::now();
         self.stream.write_all(request.as_bytes()).context("sending a request")?;
         let body = self.reply().with_context(|| format!("after {:.1} s", begun.elapsed().as_secs_f64()))?;
-        self.longest = self.longest.max(begun.elapsed());
+        let waited = begun.elapsed();
+        self.longest = self.longest.max(waited);
+        tell_long_wait(&self.stream, "a reply", waited)?;
         Ok(body)
     }
 

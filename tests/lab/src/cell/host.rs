@@ -9,6 +9,9 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 
+/// A node's word for a guest that serves.
+const GUEST_READY: &str = "guest ready";
+
 /// The host.
 pub struct CellHost {
     /// The emulator, or the node itself.
@@ -63,7 +66,12 @@ impl CellHost {
 
     /// Guests that have come up on it so far.
     pub fn guests_ready(&self) -> usize {
-        self.process.said("guest ready")
+        self.process.said(GUEST_READY)
+    }
+
+    /// The guest of its node's present life has come up.
+    pub fn has_guest(&self) -> bool {
+        self.guests_ready() > 0 && self.process.said_last(&[GUEST_READY, "joined member="]) == Some(GUEST_READY)
     }
 
     /// Agents of its guests that have ended and were followed by others.

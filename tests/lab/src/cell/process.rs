@@ -41,6 +41,13 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).matches(text).count()
     }
 
+    /// Which of these it has said last.
+    pub fn said_last<'a>(&self, texts: &[&'a str]) -> Option<&'a str> {
+        let said = std::fs::read(&self.log).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        texts.iter().copied().filter_map(|text| Some((said.rfind(text)?, text))).max().map(|(_, text)| text)
+    }
+
     /// What it has said last.
     pub fn tail(&self, bytes: usize) -> String {
         let said = std::fs::read(&self.log).unwrap_or_default();

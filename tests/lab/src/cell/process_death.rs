@@ -6,6 +6,8 @@ use super::scenario::Lab;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
+/// By then the process has read that it is to end, and reads nothing more.
+const STANDS_STILL: Duration = Duration::from_millis(300);
 /// A client hears the reset within this.
 const RESET_MAX: Duration = Duration::from_secs(10);
 /// By then the guest has started the process again, and it serves.
@@ -26,6 +28,8 @@ impl Lab<'_> {
         }
         let mut asks = of_process.pop().context("a session")?;
         asks.begin("POST /fault?kind=exit HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n")?;
+        // It stands still before it ends; requests of the same moment it may still answer.
+        std::thread::sleep(STANDS_STILL);
         for session in of_process.iter_mut().step_by(2) {
             session.begin("GET /session HTTP/1.1\r\nHost: lab\r\n\r\n")?;
         }

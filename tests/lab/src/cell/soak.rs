@@ -2,8 +2,9 @@
 
 use super::beside::Beside;
 use super::clients::Session;
+use super::host::CellHost;
 use super::random::Random;
-use super::scenario::Lab;
+use super::scenario::{Lab, SETTLE_MAX};
 use anyhow::{Context, Result, ensure};
 use std::fmt;
 use std::thread::sleep;
@@ -85,7 +86,7 @@ impl Lab<'_> {
         while begun.elapsed() < before {
             self.use_all(1)?;
         }
-        let victim = self.busiest()?;
+        let (victim, failovers) = (self.busiest()?, self.control.failovers(&self.network)?);
         println!("lab: round {round}: host {victim} {fault}{wire}");
         self.happen(victim, fault).with_context(|| format!("host {victim} {fault}{wire}"))?;
         self.check_curl()?;
@@ -93,9 +94,15 @@ impl Lab<'_> {
         self.network.wire.be_narrow(false);
         self.exchange_session(random)?;
         let longest = self.longest_wait();
-        self.control.wait_settled(&self.network, super::scenario::SETTLE_MAX)?;
+        self.wait_for_guests()?;
         self.use_all(2)?;
-        self.steps.passed(&format!("round {round}: host {victim} {fault}{wire}; longest wait {longest:.1} s"));
+        let failover = match self.control.failovers(&self.network)?.saturating_sub(failovers) {
+            0 => "nobody was replaced".to_owned(),
+            1 => self.control.last_failover(&self.network)?,
+            more => format!("{more} failovers, the last: {}", self.control.last_failover(&self.network)?),
+        };
+        self.steps
+            .passed(&format!("round {round}: host {victim} {fault}{wire}; longest wait {longest:.1} s ({failover})"));
         Ok(())
     }
 
@@ -134,6 +141,20 @@ impl Lab<'_> {
                 let client = self.stream()?.client()?;
                 self.move_while(&client, |lab| lab.stream()?.go_on(4_000).map(drop)).map(drop)
             }
+        }
+    }
+
+    /// Waits until every node has a guest that serves, and all slices have two copies. A host that was away joins at once, and keeps copies, but
+    /// until its guest has booted it is no help: a fault of the other one would last as long.
+    fn wait_for_guests(&self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.control.wait_settled(&self.network, SETTLE_MAX)?;
+            if self.hosts.values().all(CellHost::has_guest) {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < SETTLE_MAX, "a guest does not come up");
+            sleep(Duration::from_millis(250));
         }
     }
 
