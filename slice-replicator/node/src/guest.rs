@@ -73,6 +73,8 @@ impl Node {
         self.offer_leases();
         self.milestone(Milestone::GuestReady);
         self.engine_event(Event::GuestReady);
+        // The next report says so: new flows are placed here.
+        self.leases_told_at = 0;
     }
 
     /// A binding counts only for a SYN that came in here, of a group that this node owns.

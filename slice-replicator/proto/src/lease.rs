@@ -43,7 +43,7 @@ impl LeaseSet {
     }
 }
 
-/// What a node holds, and what it wants.
+/// What a node holds, what it wants, and whether it takes new sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseReport {
     /// [`records_mark`] of the group records that the node knew: the report counts while they are the store's.
@@ -54,6 +54,8 @@ pub struct LeaseReport {
     pub spent: LeaseSet,
     /// Leases that it wants to have in all.
     pub wanted: u32,
+    /// Its guest is up: new flows may be placed in its groups.
+    pub serves: bool,
 }
 
 /// A mark of group records: equal marks are equal records, as far as owners and standbys go. Records in the order of

@@ -36,6 +36,6 @@ impl NodeEngine {
         self.waiting.slices().for_each(hold);
         let wanted = in_use.active.saturating_add(u32::from(self.wants_lease(&in_use)));
         let spent = in_use.spent;
-        Some(LeaseReport { mark: records_mark(self.view.groups()), held, spent, wanted })
+        Some(LeaseReport { mark: records_mark(self.view.groups()), held, spent, wanted, serves: self.guest_up })
     }
 }

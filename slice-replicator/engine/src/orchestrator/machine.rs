@@ -212,7 +212,7 @@ impl Orchestrator {
         let Some(store) = self.store.as_ref().filter(|s| s.node(from.node).is_some_and(|n| n.is_up(from))) else {
             return;
         };
-        let due = leases::is_due(&report, from, store.leases().copied());
+        let due = leases::is_due(self.lease_reports.get(&from), &report, from, store.leases().copied());
         self.lease_reports.insert(from, report);
         if due {
             self.want(Intent::Leases { from }, out);
@@ -331,10 +331,10 @@ impl Orchestrator {
     }
 
     fn decide(&self, now: Micros, draft: &mut Draft<'_>, intent: Intent) {
-        let config = &self.config;
+        let (config, reports) = (&self.config, &self.lease_reports);
         match intent {
             Intent::Settle => settle(config, draft),
-            Intent::Join { link, node, request } => membership::join(config, draft, link, node, request),
+            Intent::Join { link, node, request } => membership::join(config, reports, draft, link, node, request),
             Intent::Cas { from, attempt, to } => change::cas(draft, from, attempt, to),
             Intent::Read { from, attempt, group } => change::read(draft, from, attempt, group),
             Intent::Move { from, attempt, group, epoch, slices } => {
@@ -347,9 +347,9 @@ impl Orchestrator {
             }
             Intent::Quarantine { from, suspect, cause } => quarantine::given_up(config, draft, from, suspect, cause),
             Intent::Forget { slice } => quarantine::forget(draft, slice),
-            Intent::Dead { member } => membership::dead(config, draft, member),
-            Intent::Lost { group, epoch } => orphans::give_up(draft, group, epoch),
-            Intent::Leases { from } => leases::reported(config, &self.lease_reports, draft, from),
+            Intent::Dead { member } => membership::dead(config, reports, draft, member),
+            Intent::Lost { group, epoch } => orphans::give_up(reports, draft, group, epoch),
+            Intent::Leases { from } => leases::reported(config, reports, draft, from),
         }
     }
 

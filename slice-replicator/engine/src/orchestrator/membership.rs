@@ -4,15 +4,15 @@ use super::command::{Note, Receiver};
 use super::config::OrchestratorConfig;
 use super::draft::{Draft, Effect};
 use super::event::LinkId;
-use super::leases::{drain_leases, lease};
+use super::leases::{LeaseReports, drain_leases, lease};
 use super::orphans::{Claimant, settle_orphans};
+use super::placement::spread_buckets;
 use crate::store::{ClusterRecord, Key, Record};
 use crate::{Mutant, Suspicion};
 use escape_proto::{
     FromOrchestrator, GroupId, GroupRecord, Incarnation, JoinReply, JoinRequest, LeaseRecord, LeaseState, Member, Mode,
     NodeId, NodeRecord, NodeState,
 };
-use std::collections::BTreeSet;
 
 /// Longest host label and address in a join, bytes.
 const LABEL_MAX: usize = 128;
@@ -20,6 +20,7 @@ const LABEL_MAX: usize = 128;
 /// T1. The answer goes to the link, all records follow.
 pub(super) fn join(
     config: &OrchestratorConfig,
+    reports: &LeaseReports,
     draft: &mut Draft<'_>,
     link: LinkId,
     node: NodeId,
@@ -61,7 +62,7 @@ pub(super) fn join(
     draft.put(Record::Cluster(ClusterRecord { next_group, digest: Some(request.digest), ..cluster }));
     let leases = lease(config, draft, me, request.leases);
     let claimed = settle_orphans(config, draft, claimant);
-    spread_buckets(draft);
+    spread_buckets(reports, draft);
     welcome(draft, link, me, cluster, leases, claimed);
     draft.note(Note::Joined { member: me });
 }
@@ -93,26 +94,13 @@ const fn remembers(record: &NodeRecord, request: &JoinRequest) -> bool {
 }
 
 /// T5: one transaction marks the node dead and hands its groups over.
-pub(super) fn dead(config: &OrchestratorConfig, draft: &mut Draft<'_>, member: Member) {
+pub(super) fn dead(config: &OrchestratorConfig, reports: &LeaseReports, draft: &mut Draft<'_>, member: Member) {
     let Some(record) = draft.node(member.node).filter(|r| r.is_up(member)) else { return };
     draft.put(Record::Node(NodeRecord { state: NodeState::Dead, ..record }));
     draft.note(Note::Dead { member });
     drain_leases(draft, member);
     settle_orphans(config, draft, None);
-    spread_buckets(draft);
-}
-
-/// Spreads new flows over the groups of nodes that are Up.
-pub(super) fn spread_buckets(draft: &mut Draft<'_>) {
-    let up: BTreeSet<Member> =
-        draft.nodes().into_iter().filter(|n| n.state == NodeState::Up).map(|n| n.member).collect();
-    let usable = draft.groups().into_iter().filter(|g| g.mode != Mode::Lost && up.contains(&g.owner));
-    let groups: Vec<GroupId> = usable.map(|g| g.group).collect();
-    let now = draft.buckets();
-    let spread = now.respread(now.version + 1, &groups);
-    if spread.groups != now.groups {
-        draft.put(Record::Buckets(spread));
-    }
+    spread_buckets(reports, draft);
 }
 
 fn cluster(draft: &mut Draft<'_>) -> Option<ClusterRecord> {

@@ -12,6 +12,7 @@ mod machine;
 mod membership;
 mod moves;
 mod orphans;
+mod placement;
 mod quarantine;
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 use super::command::{Note, OrchestratorCommand};
 use super::config::OrchestratorConfig;
 use super::draft::Draft;
+use super::leases::LeaseReports;
 use super::machine::{Intent, Orchestrator};
-use super::membership::spread_buckets;
+use super::placement::spread_buckets;
 use crate::store::{Record, StoreState};
 use crate::{Micros, Mutant};
 use escape_proto::{Epoch, GroupId, GroupRecord, Member, Mode, NodeState};
@@ -106,12 +107,12 @@ pub(super) fn settle_orphans(
 }
 
 /// Nobody has claimed the group at this epoch in time.
-pub(super) fn give_up(draft: &mut Draft<'_>, group: GroupId, epoch: Epoch) {
+pub(super) fn give_up(reports: &LeaseReports, draft: &mut Draft<'_>, group: GroupId, epoch: Epoch) {
     let Some(record) = draft.group(group).filter(|r| r.epoch == epoch && r.mode != Mode::Lost) else { return };
     let heir_is_up = record.standby.is_some_and(|s| draft.is_up(s));
     if !draft.is_up(record.owner) && !heir_is_up {
         lose(draft, record);
-        spread_buckets(draft);
+        spread_buckets(reports, draft);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The orchestrator's machine, rule by rule. Sequences of faults are the simulator's (`tests/sim`).
 #![allow(clippy::unwrap_used)]
 
+mod placement;
+
 use super::{
     LinkId, Note, Orchestrator, OrchestratorCommand, OrchestratorConfig, OrchestratorEvent, Receiver, TxnFailure,
 };
