@@ -71,7 +71,7 @@ impl Agent {
         let socket = wire.into_socket();
         if too_long {
             self.places.set(key, Stage::Over { socket: None });
-            self.reset(key, socket);
+            self.reset(key, &socket);
         } else {
             self.places.set(key, Stage::Over { socket: Some(socket) });
         }

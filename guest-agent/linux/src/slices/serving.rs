@@ -152,12 +152,12 @@ impl Agent {
         }
     }
 
-    /// Resets a connection whose process is gone, before this returns: once the host has heard of the end, nothing of the connection leaves.
-    pub(super) fn reset(&mut self, key: SliceKey, socket: OwnedFd) {
-        let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO));
-        drop(socket);
-        // That was the last descriptor but the keeper's.
-        self.kept.forget_now(Name::Connection(key.slot));
+    /// Resets a connection before this returns, whoever has descriptors of it still: a process that dies closes its own one after the other,
+    /// and once the host has heard of the end, nothing of the connection leaves.
+    pub(super) fn reset(&mut self, key: SliceKey, socket: &OwnedFd) {
+        // A connection that is gone already has nothing to reset.
+        let _ = rustix::net::connect_unspec(socket);
+        self.kept.forget(Name::Connection(key.slot));
     }
 
     /// A slice whose process has died. What it was at work on is torn; any other ends with a reset, which its client hears.
@@ -168,7 +168,7 @@ impl Agent {
         let taken = self.places.take(key);
         self.places.set(key, Stage::Over { socket: None });
         if let Some(Stage::Running { socket, .. } | Stage::Plugging { socket, .. }) = taken {
-            self.reset(key, socket);
+            self.reset(key, &socket);
         }
         self.publish_end(key);
     }

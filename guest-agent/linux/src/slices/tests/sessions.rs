@@ -89,11 +89,8 @@ fn slices_of_a_process_that_dies_are_released_and_no_others() {
         let keys = [machine.take(&listener), machine.take(&listener)];
         // It dies while it works on the second.
         machine.agent.memory.refs().get_ref(keys[1].slot).unwrap();
-        for connection in machine.served.drain(..) {
-            connection.forget();
-        }
         machine.agent.process_gone(machine.process);
-        // Before the host can have heard of the end: after that, nothing of the connection would leave the guest.
+        // The process has not closed its descriptors yet, and the host has not heard of the end: once it has, nothing of the connection leaves.
         clients[0].set_nonblocking(true).unwrap();
         let error = clients[0].read(&mut [0; 9]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "its client hears of it");
@@ -103,6 +100,7 @@ fn slices_of_a_process_that_dies_are_released_and_no_others() {
         let close = GuestMessage::Close { slot: a.slot, incarnation: a.incarnation };
         let poisoned = GuestMessage::Poisoned { slot: b.slot, incarnation: b.incarnation, cause: 257 };
         assert!(said.contains(&close) && said.contains(&poisoned), "{said:?}");
+        machine.served.drain(..).for_each(Connection::forget);
     });
 }
 
