@@ -9,6 +9,9 @@ use escape_proto::{Flow, FlowEntry, GroupId, SliceId};
 use escape_vmm::commit::tombstone::{TOMBSTONE_US, Tombstone};
 use escape_vmm::commit::{Connection, Connections, Coverage, Place};
 
+/// Flows of slices that were given up and that the edge remembers still; the oldest goes for a new one.
+const GIVEN_UP_FLOWS_MAX: usize = 1_024;
+
 impl Node {
     /// Flows of a slice, owned or imaged: at most [`escape_abi::meta::CONNECTIONS_MAX`].
     pub(crate) fn flows_of(&self, slice: SliceId) -> Vec<Flow> {
@@ -118,6 +121,34 @@ impl Node {
             // Those that ended before have one already, and perhaps a successor.
             if self.tombstones.get(&connection.flow, now).is_none() {
                 self.entomb_connection(slice, connection);
+            }
+        }
+    }
+
+    /// A slice was given up: its clients are reset when they say something.
+    pub(crate) fn lay_given_up(&mut self, slice: SliceId) {
+        let published = self.images.get(vmm_slice(slice)).and_then(|image| image.published.as_ref());
+        let connections = published.map(|p| p.connections).unwrap_or_default();
+        let now = self.now();
+        for (_, Connection { flow, rcv_nxt, snd_nxt, .. }) in connections.iter().filter(|(_, c)| !c.ended) {
+            let tombstone = Tombstone { slice: vmm_slice(slice), flow: *flow, snd_nxt: *snd_nxt, rcv_nxt: *rcv_nxt };
+            self.tombstones.lay_given_up(tombstone, now);
+        }
+        // Until then what its clients say comes here.
+        if let Some(owned) = self.slices.get(slice) {
+            let flow = self.groups.steered(&owned.flow);
+            self.given_up_flows.push_back((now.saturating_add(TOMBSTONE_US), flow));
+        }
+    }
+
+    /// The edge may forget flows of slices that were given up a while ago.
+    pub(crate) fn forget_given_up(&mut self, now: u64) {
+        let too_many = self.given_up_flows.len().saturating_sub(GIVEN_UP_FLOWS_MAX);
+        let due = self.given_up_flows.iter().take_while(|(until_us, _)| *until_us <= now).count();
+        for (_, flow) in self.given_up_flows.drain(..due.max(too_many)) {
+            let is_used = self.slices.iter().any(|owned| self.groups.steered(&owned.flow) == flow);
+            if !is_used {
+                self.ended_flows.push(flow);
             }
         }
     }

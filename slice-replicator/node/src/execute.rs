@@ -350,7 +350,7 @@ impl Node {
     fn give_up(&mut self, slice: SliceId, cause: &str) {
         self.metrics.quarantined += 1;
         self.milestone(Milestone::Quarantined(slice.slot, slice.inc, cause.to_owned()));
-        self.flow_ended(slice);
+        self.lay_given_up(slice);
         self.discard(slice);
         self.flows_of(slice).iter().for_each(|flow| self.groups.plugged(flow));
         self.free_standby_image(slice);

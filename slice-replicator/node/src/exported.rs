@@ -197,6 +197,7 @@ impl Sources {
             ("laid", tombstones.laid),
             ("dropped_early", tombstones.dropped_early),
             ("answered", tombstones.answered),
+            ("reset", tombstones.reset),
             ("silent", tombstones.silent),
             ("reopened", tombstones.reopened),
         ];

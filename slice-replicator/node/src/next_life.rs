@@ -63,5 +63,6 @@ impl Node {
         self.flips.clear();
         self.new_flows.clear();
         self.ended_flows.clear();
+        self.given_up_flows.clear();
     }
 }

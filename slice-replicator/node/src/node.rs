@@ -104,6 +104,8 @@ pub struct Node {
     pub(crate) new_flows: Vec<FlowEntry>,
     /// Flows that ended since the edge was last told.
     pub(crate) ended_flows: Vec<escape_proto::Flow>,
+    /// Flows of slices that were given up, and when the edge may forget them.
+    pub(crate) given_up_flows: VecDeque<(u64, escape_proto::Flow)>,
     /// Mutant "acknowledge before apply": bodies whose application is put off.
     pub(crate) put_off: VecDeque<(u64, escape_proto::CheckpointHead, Vec<u8>)>,
 
@@ -242,6 +244,7 @@ impl Node {
             flips: Vec::new(),
             new_flows: Vec::new(),
             ended_flows: Vec::new(),
+            given_up_flows: VecDeque::new(),
             put_off: VecDeque::new(),
             listener,
             peers,

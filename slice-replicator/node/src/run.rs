@@ -147,6 +147,7 @@ impl Node {
         self.valve.expire(us);
         self.ingress.expire(us);
         self.tombstones.expire(us);
+        self.forget_given_up(us);
         self.listener.on_time(self.poll.registry(), now);
         self.accept_links(now);
         self.peers.check_time(now);

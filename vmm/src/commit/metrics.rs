@@ -128,8 +128,10 @@ pub struct TombstoneMetrics {
     pub laid: u64,
     /// Tombstones dropped before their time because there were too many.
     pub dropped_early: u64,
-    /// Late segments answered.
+    /// Late segments answered with an acknowledgement.
     pub answered: u64,
+    /// Segments answered with a reset: of a slice that was given up, or beyond what the slice has taken.
+    pub reset: u64,
     /// Late segments met by silence.
     pub silent: u64,
     /// New connections let through.

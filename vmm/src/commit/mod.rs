@@ -17,7 +17,7 @@
 //! Input takes the other way: [`ingress`] keeps what a standby may have to replay and what a gate keeps from the guest,
 //! [`tombstone`] answers for slices that are gone.
 
-pub mod ack_frame;
+pub mod answer_frame;
 pub mod bindings;
 pub mod capture;
 pub mod chain;

@@ -1,9 +1,10 @@
 //! Tombstones: what is left of a closed slice, so that TIME-WAIT holds no slot.
 //!
 //! For 30 s the VMM answers the client's late segments itself: a client whose last acknowledgement was lost sends its FIN
-//! again, and must get an ACK, not silence and not an RST.
+//! again, and must get an ACK, not silence and not an RST. Who sends more than the slice has ever taken, or to a slice that was given up, gets
+//! an RST: nobody will take it, and silence would let the client wait for minutes.
 
-use super::ack_frame::{ACK_FRAME_LEN, ack_frame};
+use super::answer_frame::{ANSWER_FRAME_LEN, ack_frame, reset_frame};
 use super::metrics::TombstoneMetrics;
 use super::segment::Segment;
 use super::sequence::before;
@@ -15,6 +16,8 @@ use std::collections::{HashMap, VecDeque};
 pub const TOMBSTONE_US: u64 = 30_000_000;
 /// Most tombstones; the oldest goes for a new one.
 pub const TOMBSTONES_MAX: usize = 16_384;
+/// A client that is reset has acknowledged all of the slice's output but so much at the most: more than a slice has room for.
+const RESET_NEAR: u32 = 1 << 20;
 /// Bytes of a tombstone on the wire.
 pub const TOMBSTONE_LEN: usize = 40;
 
@@ -69,7 +72,7 @@ pub enum TombstoneAnswer {
     /// A new connection of the same flow; its tombstone is gone, the segment is the guest's.
     Reopened,
     /// Send this frame (virtio-net header first) to the client; the guest does not see the segment.
-    Answer([u8; ACK_FRAME_LEN]),
+    Answer([u8; ANSWER_FRAME_LEN]),
     /// Say nothing; the guest does not see the segment.
     Silent,
 }
@@ -77,6 +80,8 @@ pub enum TombstoneAnswer {
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     tombstone: Tombstone,
+    /// The slice did not end, it was given up.
+    given_up: bool,
     until_us: u64,
 }
 
@@ -114,13 +119,22 @@ impl Tombstones {
     /// Lays a tombstone for `left_us` more: [`TOMBSTONE_US`] when a CLOSE was acknowledged here, what is left of it when it
     /// comes from a peer.
     pub fn lay(&mut self, tombstone: Tombstone, left_us: u64, now: u64) {
+        self.stand(tombstone, false, left_us, now);
+    }
+
+    /// The same for a slice that was given up.
+    pub fn lay_given_up(&mut self, tombstone: Tombstone, now: u64) {
+        self.stand(tombstone, true, TOMBSTONE_US, now);
+    }
+
+    fn stand(&mut self, tombstone: Tombstone, given_up: bool, left_us: u64, now: u64) {
         self.expire(now);
         while self.order.len() >= TOMBSTONES_MAX {
             let dropped = self.drop_first();
             self.metrics.dropped_early += u64::from(dropped);
         }
         let until_us = now.saturating_add(left_us.min(TOMBSTONE_US));
-        self.by_flow.insert(tombstone.flow, Standing { tombstone, until_us });
+        self.by_flow.insert(tombstone.flow, Standing { tombstone, given_up, until_us });
         self.order.push_back((tombstone.flow, until_us));
         self.metrics.laid += 1;
     }
@@ -131,10 +145,12 @@ impl Tombstones {
         Some((&standing.tombstone, standing.until_us - now))
     }
 
-    /// Decides about a segment from a client (RFC 9293, section 3.10.7.4, state TIME-WAIT; RFC 6191 for the new SYN).
+    /// Decides about a segment from a client (RFC 9293, section 3.10.7.4, state TIME-WAIT, and 3.10.7.1, state CLOSED; RFC 6191 for the new SYN).
     pub fn answer(&mut self, segment: &Segment, now: u64) -> TombstoneAnswer {
-        let Some((tombstone, _)) = self.get(&segment.flow, now) else { return TombstoneAnswer::NoTombstone };
-        let Tombstone { snd_nxt, rcv_nxt, .. } = *tombstone;
+        let standing = self.by_flow.get(&segment.flow).filter(|s| s.until_us > now);
+        let Some(Standing { tombstone: Tombstone { snd_nxt, rcv_nxt, .. }, given_up, .. }) = standing.copied() else {
+            return TombstoneAnswer::NoTombstone;
+        };
         if segment.flags.pure_syn() && before(rcv_nxt, segment.seq) {
             self.by_flow.remove(&segment.flow);
             self.metrics.reopened += 1;
@@ -143,12 +159,22 @@ impl Tombstones {
         // A keep-alive probe has no length but an old sequence number. An up-to-date ACK gets no answer, or two
         // closed ends would acknowledge each other for ever.
         let asks = segment.seq_len() > 0 || before(segment.seq, rcv_nxt);
-        if segment.flags.rst() || !asks {
+        let beyond = segment.seq_len() > 0 && before(rcv_nxt, segment.seq_end());
+        if segment.flags.rst() || !(asks || given_up) {
             self.metrics.silent += 1;
             return TombstoneAnswer::Silent;
         }
-        self.metrics.answered += 1;
-        TombstoneAnswer::Answer(ack_frame(segment, self.service_mac, snd_nxt, rcv_nxt))
+        if !(beyond || given_up) {
+            self.metrics.answered += 1;
+            return TombstoneAnswer::Answer(ack_frame(segment, self.service_mac, snd_nxt, rcv_nxt));
+        }
+        // What it expects next it says itself. It is no later connection of the same ports, whose numbers would be others.
+        if !segment.flags.ack() || snd_nxt.wrapping_sub(segment.ack) > RESET_NEAR {
+            self.metrics.silent += 1;
+            return TombstoneAnswer::Silent;
+        }
+        self.metrics.reset += 1;
+        TombstoneAnswer::Answer(reset_frame(segment, self.service_mac, segment.ack))
     }
 
     /// Drops tombstones whose time is over.

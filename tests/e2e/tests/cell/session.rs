@@ -19,6 +19,8 @@ pub enum SessionEnd {
     Silent,
     /// Its connection ended.
     Closed,
+    /// Its connection was reset.
+    Reset,
     /// It answered.
     Answered,
 }
@@ -86,6 +88,7 @@ impl Session {
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
                 SessionEnd::Silent
             }
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => SessionEnd::Reset,
             Err(_) => SessionEnd::Closed,
         }
     }

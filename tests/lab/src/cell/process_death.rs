@@ -1,5 +1,5 @@
 //! The process of a service dies, and nothing else: its sessions end with a reset that their clients hear, also those that it owed an answer
-//! to (T14). Sessions on the other host do not notice.
+//! to, and the one in whose turn it died (T14). Sessions on the other host do not notice.
 
 use super::clients::Session;
 use super::scenario::Lab;
@@ -33,11 +33,13 @@ impl Lab<'_> {
         for session in of_process.iter_mut().step_by(2) {
             session.begin("GET /session HTTP/1.1\r\nHost: lab\r\n\r\n")?;
         }
-        let (begun, ended) = (Instant::now(), of_process.len());
+        let (begun, ended) = (Instant::now(), of_process.len() + 1);
         for (number, session) in of_process.into_iter().enumerate() {
             let had = if number % 2 == 0 { "a request under way" } else { "nothing under way" };
             session.wait_for_reset(RESET_MAX).with_context(|| format!("a session with {had}"))?;
         }
+        // Its slice was torn and given up: it is told when it says its request again.
+        asks.wait_for_reset(RESET_MAX).context("the session in whose turn the process ended")?;
         let heard = begun.elapsed().as_secs_f64();
         others.iter_mut().try_for_each(Session::count)?;
         let mut again = self.open_at_node(node)?;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a host hangs or is cut off (milliseconds): shorter than the cell takes notice, and longer.
 const AWAY_MS: (u64, u64) = (100, 8000);
+/// The cell takes notice of a silence of 1 s.
+const NOTICED: Duration = Duration::from_millis(1200);
 /// Of a hundred rounds so many are on a bad wire, and so many on a narrow path.
 const BAD_WIRE: u64 = 35;
 const NARROW_PATH: u64 = 25;
@@ -117,7 +119,7 @@ impl Lab<'_> {
             Fault::Hung(long) => {
                 self.host(victim)?.process().signal(libc::SIGSTOP)?;
                 let begun = Instant::now();
-                let outcome = self.use_all(3);
+                let outcome = self.use_during(long);
                 sleep(long.saturating_sub(begun.elapsed()));
                 self.host(victim)?.process().signal(libc::SIGCONT)?;
                 outcome?;
@@ -127,7 +129,7 @@ impl Lab<'_> {
                 let wires = self.host(victim)?.wires();
                 self.network.cut(wires, true)?;
                 let begun = Instant::now();
-                let outcome = self.use_all(3);
+                let outcome = self.use_during(long);
                 sleep(long.saturating_sub(begun.elapsed()));
                 self.network.cut(wires, false)?;
                 outcome?;
@@ -142,6 +144,11 @@ impl Lab<'_> {
                 self.move_while(&client, |lab| lab.stream()?.go_on(4_000).map(drop)).map(drop)
             }
         }
+    }
+
+    /// Clients go on while a host is away, if that is long enough to be noticed: until then nobody else serves those of that host.
+    fn use_during(&mut self, long: Duration) -> Result<()> {
+        if long < NOTICED { Ok(()) } else { self.use_all(3) }
     }
 
     /// Waits until every node has a guest that serves, and all slices have two copies. A host that was away joins at once, and keeps copies, but

@@ -1,14 +1,23 @@
-//! Builds a pure acknowledgement: the only frame that the VMM itself says in a slice's name.
+//! Builds the frames that the VMM itself says in the name of a slice that is no more: a pure acknowledgement, and a reset.
 
 use super::frame::{ETHERNET_HEADER_LEN, VNET_HEADER_LEN};
 use super::segment::{Segment, TcpFlags};
 
-/// Length of the frame: virtio-net header, Ethernet, IPv4 and TCP header without options.
-pub const ACK_FRAME_LEN: usize = VNET_HEADER_LEN + ETHERNET_HEADER_LEN + 40;
+/// Length of such a frame: virtio-net header, Ethernet, IPv4 and TCP header without options.
+pub const ANSWER_FRAME_LEN: usize = VNET_HEADER_LEN + ETHERNET_HEADER_LEN + 40;
 
 /// A pure ACK (RFC 9293, section 3.10.7.4) that answers `to`, with window 0, valid checksums and no timestamp option (a
 /// receiver takes a segment without one: RFC 7323, section 3.2).
-pub fn ack_frame(to: &Segment, service_mac: [u8; 6], seq: u32, ack: u32) -> [u8; ACK_FRAME_LEN] {
+pub fn ack_frame(to: &Segment, service_mac: [u8; 6], seq: u32, ack: u32) -> [u8; ANSWER_FRAME_LEN] {
+    answer_frame(to, service_mac, (seq, ack), TcpFlags::ACK)
+}
+
+/// An RST that answers `to` (RFC 9293, section 3.10.7.1). Its receiver takes it if `seq` is just what it expects next (RFC 5961, section 3.2).
+pub fn reset_frame(to: &Segment, service_mac: [u8; 6], seq: u32) -> [u8; ANSWER_FRAME_LEN] {
+    answer_frame(to, service_mac, (seq, 0), TcpFlags::RST)
+}
+
+fn answer_frame(to: &Segment, service_mac: [u8; 6], (seq, ack): (u32, u32), flags: u8) -> [u8; ANSWER_FRAME_LEN] {
     let mut ip = [0; 20];
     put(&mut ip, 0, &[0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6]);
     put(&mut ip, 12, &to.service_ip);
@@ -18,14 +27,14 @@ pub fn ack_frame(to: &Segment, service_mac: [u8; 6], seq: u32, ack: u32) -> [u8;
     put(&mut tcp, 2, &to.flow.port.to_be_bytes());
     put(&mut tcp, 4, &seq.to_be_bytes());
     put(&mut tcp, 8, &ack.to_be_bytes());
-    put(&mut tcp, 12, &[5 << 4, TcpFlags::ACK]);
+    put(&mut tcp, 12, &[5 << 4, flags]);
     let ip_sum = checksum(sum(&ip));
     put(&mut ip, 10, &ip_sum.to_be_bytes());
     // Pseudo header: both addresses, protocol 6, 20 bytes (RFC 9293, section 3.1).
     let tcp_sum = checksum(sum(&tcp) + sum(&to.service_ip) + sum(&to.flow.ip) + 6 + 20);
     put(&mut tcp, 16, &tcp_sum.to_be_bytes());
 
-    let mut frame = [0; ACK_FRAME_LEN];
+    let mut frame = [0; ANSWER_FRAME_LEN];
     put(&mut frame, VNET_HEADER_LEN, &to.source_mac);
     put(&mut frame, VNET_HEADER_LEN + 6, &service_mac);
     put(&mut frame, VNET_HEADER_LEN + 12, &[0x08, 0x00]);
