@@ -4,7 +4,7 @@ use crate::ids::{Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// Version of everything in this crate; both ends must have the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
