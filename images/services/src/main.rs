@@ -1,8 +1,8 @@
 //! The sample service of Linux guests: what the freestanding guest serves, in part, by an ordinary Linux process over the kernel's TCP.
 //!
 //! The HTTP port has `POST /counter`, `GET /session` and `GET /bytes?n=N`, the stream port the checked byte stream; both are told in
-//! `escape_session`'s documentation. `POST /fault?kind=exit` ends the process a second later, in the middle of a turn. Every connection is a slice: its count, how far its reply is and what it has still to say go on when
-//! its machine dies.
+//! `escape_session`'s documentation. Every connection is a slice: its count, how far its reply is and what it has still to say go on when
+//! its machine dies. `POST /fault?kind=exit` ends the process a second later, in the middle of a turn.
 //!
 //! `escape-sessions cost [ROUNDS]` measures instead what a turn costs on this machine.
 

@@ -213,9 +213,17 @@ impl Orchestrator {
             return;
         };
         let due = leases::is_due(self.lease_reports.get(&from), &report, from, store.leases().copied());
-        self.lease_reports.insert(from, report);
-        if due {
-            self.want(Intent::Leases { from }, out);
+        let before = self.lease_reports.insert(from, report);
+        if !due {
+            return;
+        }
+        self.want(Intent::Leases { from }, out);
+        if !self.is_queued(&Intent::Leases { from }) {
+            // Too much waits. The node's next report is as due as this one.
+            match before {
+                Some(before) => self.lease_reports.insert(from, before),
+                None => self.lease_reports.remove(&from),
+            };
         }
     }
 
