@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 /// A reply comes within this, whatever has happened to the host: emulated hosts are slow.
 pub const REPLY_MAX: Duration = Duration::from_secs(60);
-/// TCP_USER_TIMEOUT of one client: more than emulated hosts take to be missed, and a client's retransmission after that.
-const USER_TIMEOUT_MS: u32 = 5_000;
+/// TCP_USER_TIMEOUT of one client: more than emulated hosts take to be missed, and some retransmissions on a bad wire after that.
+const USER_TIMEOUT_MS: u32 = 10_000;
 /// A wait of this length is told: what has come to the hosts' logs meanwhile says why.
 const LONG_WAIT: Duration = Duration::from_secs(4);
 /// The service of the cell.

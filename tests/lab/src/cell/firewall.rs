@@ -48,7 +48,13 @@ impl Firewall {
         let mut nft = Command::new("nft");
         nft.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         enter(&mut nft, clients, &[]);
-        let Ok(mut nft) = nft.spawn() else { return Ok(None) };
+        let mut nft = match nft.spawn() {
+            Ok(nft) => nft,
+            Err(error) => {
+                println!("lab: no firewall that tracks connections here: nft: {error}");
+                return Ok(None);
+            }
+        };
         // What is wrong with the pipe, the program says.
         let _ = nft.stdin.take().context("nft's input")?.write_all(RULES.as_bytes());
         let said = nft.wait_with_output().context("nft")?;

@@ -23,22 +23,23 @@ impl Rig {
 fn new_flows_are_placed_where_a_guest_is_up() {
     let mut rig = Rig::started();
     rig.join(0, request("h0"));
-    assert_eq!(rig.placed(), [0], "nobody else is there");
+    rig.join(1, request("h1"));
+    assert_eq!(rig.placed(), [0, 1], "a cell begins");
+    rig.serves(member(0, 1), false);
+    assert_eq!(rig.placed(), [0, 1], "nothing is moved while it does");
     rig.serves(member(0, 1), true);
     rig.join(1, request("h1"));
     assert_eq!(rig.placed(), [0], "its guest boots");
-    rig.serves(member(1, 1), false);
+    rig.serves(member(1, 2), false);
     assert_eq!(rig.placed(), [0]);
-    rig.serves(member(1, 1), true);
+    rig.serves(member(1, 2), true);
     assert_eq!(rig.placed(), [0, 1]);
     let buckets = rig.store.buckets().unwrap().groups.iter().filter(|g| rig.group(g.0).owner.node.0 == 1).count();
     assert_eq!(buckets, 2_048, "half of them");
-    rig.serves(member(0, 1), false);
-    assert_eq!(rig.placed(), [1], "its guest is down");
-    rig.serves(member(1, 1), false);
+    rig.join(0, request("h0"));
+    assert_eq!(rig.placed(), [1], "its guest boots");
+    rig.serves(member(1, 2), false);
     assert_eq!(rig.placed(), [0, 1], "nobody is better than another");
-    rig.serves(member(1, 1), true);
-    assert_eq!(rig.placed(), [1]);
-    rig.join(1, request("h1"));
-    assert_eq!(rig.placed(), [0, 1], "a new life has not said anything, and the other one has no guest");
+    rig.serves(member(0, 2), true);
+    assert_eq!(rig.placed(), [0]);
 }
