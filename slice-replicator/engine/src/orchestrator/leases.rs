@@ -3,7 +3,6 @@
 
 use super::config::OrchestratorConfig;
 use super::draft::Draft;
-use super::placement::spread_buckets;
 use super::quarantine::forget_lease;
 use crate::Mutant;
 use crate::store::{Key, Record};
@@ -45,8 +44,7 @@ pub(super) fn drain_leases(draft: &mut Draft<'_>, holder: Member) {
     drain(draft, |lease| lease.holder == holder);
 }
 
-/// A node has reported: its spent leases drain, it gets more if it wants them, what has drained becomes Free, and it gets new flows if its
-/// guest is up.
+/// A node has reported: its spent leases drain, it gets more if it wants them, and what has drained becomes Free.
 pub(super) fn reported(config: &OrchestratorConfig, reports: &LeaseReports, draft: &mut Draft<'_>, from: Member) {
     let Some(report) = reports.get(&from) else { return };
     if !draft.is_up(from) {
@@ -60,19 +58,10 @@ pub(super) fn reported(config: &OrchestratorConfig, reports: &LeaseReports, draf
         lease(config, draft, from, more);
     }
     free_drained(config, reports, draft, from);
-    spread_buckets(reports, draft);
 }
 
-/// Could [`reported`] do anything? `before`: the node's report before this one.
-pub(super) fn is_due(
-    before: Option<&LeaseReport>,
-    report: &LeaseReport,
-    from: Member,
-    leases: impl Iterator<Item = LeaseRecord>,
-) -> bool {
-    if before.is_none_or(|before| before.serves != report.serves) {
-        return true;
-    }
+/// Could [`reported`] do anything?
+pub(super) fn is_due(report: &LeaseReport, from: Member, leases: impl Iterator<Item = LeaseRecord>) -> bool {
     let (mut active, mut draining) = (0, false);
     for lease in leases {
         draining |= lease.state == LeaseState::Draining;

@@ -7,7 +7,7 @@ use super::event::{LinkId, OrchestratorEvent, Peer, TxnFailure};
 use super::leases::LeaseReports;
 use super::orphans::Orphans;
 use super::quarantine::QuarantineTimes;
-use super::{change, leases, membership, moves, orphans, quarantine};
+use super::{change, leases, membership, moves, orphans, placement, quarantine};
 use crate::store::{Changes, ClusterRecord, Record, StoreState, Txn};
 use crate::{Micros, Suspicion};
 use escape_proto::{
@@ -98,6 +98,8 @@ pub(super) enum Intent {
     Leases {
         from: Member,
     },
+    /// A guest is up, or is not any more: new flows go elsewhere.
+    Place,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -212,18 +214,18 @@ impl Orchestrator {
         let Some(store) = self.store.as_ref().filter(|s| s.node(from.node).is_some_and(|n| n.is_up(from))) else {
             return;
         };
-        let due = leases::is_due(self.lease_reports.get(&from), &report, from, store.leases().copied());
+        let due = leases::is_due(&report, from, store.leases().copied());
+        let serves = report.serves;
         let before = self.lease_reports.insert(from, report);
-        if !due {
-            return;
+        if before.is_none_or(|before| before.serves != serves) {
+            self.want(Intent::Place, out);
+            if !self.is_queued(&Intent::Place) {
+                // Too much waits: the node's next report is its first, as far as this goes.
+                self.lease_reports.remove(&from);
+            }
         }
-        self.want(Intent::Leases { from }, out);
-        if !self.is_queued(&Intent::Leases { from }) {
-            // Too much waits. The node's next report is as due as this one.
-            match before {
-                Some(before) => self.lease_reports.insert(from, before),
-                None => self.lease_reports.remove(&from),
-            };
+        if due {
+            self.want(Intent::Leases { from }, out);
         }
     }
 
@@ -358,6 +360,7 @@ impl Orchestrator {
             Intent::Dead { member } => membership::dead(config, reports, draft, member),
             Intent::Lost { group, epoch } => orphans::give_up(reports, draft, group, epoch),
             Intent::Leases { from } => leases::reported(config, reports, draft, from),
+            Intent::Place => placement::spread_buckets(reports, draft),
         }
     }
 

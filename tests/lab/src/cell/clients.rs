@@ -46,6 +46,8 @@ fn client_of(stream: &TcpStream) -> Result<String> {
 pub struct Session {
     stream: TcpStream,
     count: u64,
+    /// When it has asked last.
+    asked: Instant,
     /// The longest wait for a reply since the last look.
     pub longest: Duration,
 }
@@ -58,7 +60,7 @@ impl Session {
 
     /// Opens one at another port of the service.
     pub fn open_at(clients: &NetNs, service: &str) -> Result<Self> {
-        Ok(Self { stream: connect(clients, service)?, count: 0, longest: Duration::ZERO })
+        Ok(Self { stream: connect(clients, service)?, count: 0, asked: Instant::now(), longest: Duration::ZERO })
     }
 
     /// Makes its client one of several kinds: another congestion control (T35), keep-alives that give up after three seconds, or a client
@@ -91,7 +93,19 @@ impl Session {
 
     /// One request; the service must have counted exactly those of this session.
     pub fn count(&mut self) -> Result<()> {
-        let body = self.ask("POST /counter HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n")?;
+        self.begin_count()?;
+        self.end_count()
+    }
+
+    /// The first half of it.
+    pub fn begin_count(&mut self) -> Result<()> {
+        self.asked = Instant::now();
+        self.begin("POST /counter HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    /// The second half.
+    pub fn end_count(&mut self) -> Result<()> {
+        let body = self.awaited()?;
         self.count += 1;
         ensure!(body == self.count.to_string(), "the session has counted {body:?}, its client {}", self.count);
         Ok(())
@@ -132,10 +146,15 @@ impl Session {
     }
 
     fn ask(&mut self, request: &str) -> Result<String> {
-        let begun = Instant::now();
-        self.stream.write_all(request.as_bytes()).context("sending a request")?;
-        let body = self.reply().with_context(|| format!("after {:.1} s", begun.elapsed().as_secs_f64()))?;
-        let waited = begun.elapsed();
+        self.asked = Instant::now();
+        self.begin(request)?;
+        self.awaited()
+    }
+
+    /// The reply to what was asked for.
+    fn awaited(&mut self) -> Result<String> {
+        let body = self.reply().with_context(|| format!("after {:.1} s", self.asked.elapsed().as_secs_f64()))?;
+        let waited = self.asked.elapsed();
         self.longest = self.longest.max(waited);
         tell_long_wait(&self.stream, "a reply", waited)?;
         Ok(body)

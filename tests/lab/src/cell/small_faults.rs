@@ -1,5 +1,6 @@
 //! Faults for which nobody is replaced.
 
+use super::clients::Session;
 use super::scenario::{Lab, SETTLE_MAX};
 use anyhow::{Context, Result, ensure};
 use std::thread::sleep;
@@ -17,9 +18,13 @@ impl Lab<'_> {
         let busiest = self.busiest()?;
         let standby = *self.hosts.keys().find(|host| **host != busiest).context("another host")?;
         self.longest_wait();
+        // Requests to both hosts, whose answers wait: they are read when the host goes on.
         self.host(standby)?.process().signal(libc::SIGSTOP)?;
+        let asked = self.sessions.iter_mut().try_for_each(Session::begin_count);
         sleep(STANDSTILL);
         self.host(standby)?.process().signal(libc::SIGCONT)?;
+        asked?;
+        self.sessions.iter_mut().try_for_each(Session::end_count)?;
         self.use_all(3)?;
         self.control.wait_settled(&self.network, SETTLE_MAX)?;
         let twice = self.network.segments_twice()?.saturating_sub(twice);

@@ -4,6 +4,24 @@ use super::*;
 use rustix::net::{SendFlags, Shutdown, send, sockopt};
 use std::io::ErrorKind;
 
+/// Two machines, and a client of the one.
+struct Opened {
+    one: Machine,
+    other: Machine,
+    client: TcpStream,
+    key: SliceKey,
+}
+
+impl Opened {
+    fn begin() -> Self {
+        let (mut one, other) = (Machine::new(), Machine::new());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
+        let client = client(&listener);
+        let key = one.take(&listener);
+        Self { one, other, client, key }
+    }
+}
+
 /// Turns of one machine until this is so.
 fn until(machine: &mut Machine, what: &str, mut is_so: impl FnMut(&mut Machine) -> bool) {
     let begun = Instant::now();
@@ -45,10 +63,7 @@ fn answer_and_close(session: &mut Session<'_>) {
 #[test]
 fn t13_a_connection_that_its_client_has_half_closed_is_answered_elsewhere_to_its_end() {
     in_a_network(|| {
-        let (mut one, mut other) = (Machine::new(), Machine::new());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
-        let mut client = client(&listener);
-        let key = one.take(&listener);
+        let Opened { mut one, mut other, mut client, key } = Opened::begin();
         client.write_all(b"one\ntwo\nthree").unwrap();
         one.serve_until([key], 2);
         // The machine dies with half a line read; the rest and the end come to the next one.
@@ -64,10 +79,7 @@ fn t13_a_connection_that_its_client_has_half_closed_is_answered_elsewhere_to_its
 #[test]
 fn t13_the_end_that_a_client_has_sent_and_that_was_read_is_not_waited_for_elsewhere() {
     in_a_network(|| {
-        let (mut one, mut other) = (Machine::new(), Machine::new());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
-        let mut client = client(&listener);
-        let key = one.take(&listener);
+        let Opened { mut one, mut other, mut client, key } = Opened::begin();
         client.write_all(b"one\n").unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         // A program that answers, and has not ended the connection yet when its machine dies.
@@ -95,10 +107,7 @@ fn other_end(client: &TcpStream) -> u32 {
 fn t13_a_connection_that_the_server_has_ended_is_ended_by_the_next_one_and_not_reset() {
     for simultaneous in [false, true] {
         in_a_network(|| {
-            let (mut one, mut other) = (Machine::new(), Machine::new());
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
-            let mut client = client(&listener);
-            let key = one.take(&listener);
+            let Opened { mut one, mut other, mut client, key } = Opened::begin();
             client.write_all(b"one\n").unwrap();
             let begun = Instant::now();
             while one.meta(key).requests < 1 {
@@ -123,10 +132,7 @@ fn t13_a_connection_that_the_server_has_ended_is_ended_by_the_next_one_and_not_r
 fn t14_a_client_that_resets_its_connection_ends_its_slice_here_or_where_it_has_gone() {
     for before_the_failover in [false, true] {
         in_a_network(|| {
-            let (mut one, mut other) = (Machine::new(), Machine::new());
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
-            let mut client = client(&listener);
-            let key = one.take(&listener);
+            let Opened { mut one, mut other, mut client, key } = Opened::begin();
             client.write_all(b"one\n").unwrap();
             one.serve_until([key], 1);
             sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
@@ -153,10 +159,7 @@ fn t14_a_client_that_resets_its_connection_ends_its_slice_here_or_where_it_has_g
 #[test]
 fn t37_urgent_bytes_are_bytes_of_the_stream() {
     in_a_network(|| {
-        let (mut one, mut other) = (Machine::new(), Machine::new());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).unwrap();
-        let mut client = client(&listener);
-        let key = one.take(&listener);
+        let Opened { mut one, mut other, mut client, key } = Opened::begin();
         client.write_all(b"on").unwrap();
         send(&client, b"e", SendFlags::OOB).unwrap();
         client.write_all(b"\n").unwrap();
